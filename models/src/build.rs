@@ -1,0 +1,298 @@
+//! Builds a bundle: streams the tensors of a checkpoint through the quantizer into the sections of a file.
+//!
+//! ```text
+//! checkpoint ─ rows of f32 ─▶ panels of 16 rows, quantized on all cores ─▶ section of the bundle, hashed on the way
+//! ```
+//!
+//! Only one batch of panels is in memory at a time. The file appears under its name when it is complete, or not at
+//! all.
+
+mod sections;
+mod text;
+
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use dynamax_bundle::{DType, Hash, MetaBuf, ProgramBuf, SectionKind, SectionSpec, Tensor, Writer};
+
+use crate::backbone::{Mamba, Mamba2, Transformer};
+use crate::capture::{CaptureError, CaptureOptions, Captured, WeightSpec, capture};
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::config::{Config, ConfigError};
+
+pub use sections::{Quality, WeightQuality};
+pub use text::{TextError, TextFiles};
+
+/// What may be chosen about a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuildOptions {
+    /// How matrices are stored.
+    pub quant: DType,
+    /// How caches of attention are stored; by default f32 for an f32 bundle, f16 otherwise.
+    pub kv: Option<DType>,
+    /// Tokens to plan for by default.
+    pub context: Option<u32>,
+    /// Rows of a chunk to plan for by default.
+    pub max_rows: u32,
+}
+
+impl Default for BuildOptions {
+    fn default() -> Self {
+        Self { quant: DType::Q4, kv: None, context: None, max_rows: 32 }
+    }
+}
+
+/// Contexts planned by default are no longer than this, however long the model could go.
+const DEFAULT_CONTEXT: u32 = 4096;
+
+/// Why no bundle was built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The weights cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The model's step cannot be captured.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// The tokenizer cannot be used.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The bundle's parts do not fit together.
+    #[error("the bundle cannot be laid out: {0}")]
+    Bundle(#[from] dynamax_bundle::BundleError),
+    /// A context that the model was not made for.
+    #[error("--context {found}: the model allows 1 to {max} tokens; choose one of these")]
+    Context {
+        /// Tokens asked for.
+        found: u32,
+        /// Longest context of the model.
+        max: u32,
+    },
+    /// A number in a weight is none, or too large for the stored type.
+    #[error(
+        "{tensor}[{row}, {column}] is {found}, which cannot be stored as {dtype}: weights must be finite and in \
+             range; export the checkpoint again"
+    )]
+    NotStorable {
+        /// Parameter path.
+        tensor: String,
+        /// Row of the parameter.
+        row: usize,
+        /// Column of the parameter.
+        column: usize,
+        /// The number.
+        found: f32,
+        /// How it was to be stored.
+        dtype: &'static str,
+    },
+    /// Writing failed.
+    #[error("{}: {error}; nothing was left there", path.display())]
+    Write {
+        /// The bundle.
+        path: PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
+}
+
+/// What was built.
+#[derive(Clone, Debug)]
+pub struct Built {
+    /// Bytes of the bundle.
+    pub file_bytes: u64,
+    /// Bytes of all weights.
+    pub weights_bytes: u64,
+    /// Weights, as trained.
+    pub params: u64,
+    /// How well each matrix survived.
+    pub quality: Quality,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A bundle whose parts are all known but for the weights' bytes.
+#[derive(Debug)]
+pub struct Draft {
+    checkpoint: Checkpoint,
+    weights: Vec<WeightSpec>,
+    program: ProgramBuf,
+    texts: Vec<(SectionKind, Vec<u8>)>,
+    writer: Writer,
+    params: u64,
+    warnings: Vec<String>,
+}
+
+impl Draft {
+    /// Reads everything but the weights of the checkpoint in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// A configuration, checkpoint or tokenizer that cannot be used.
+    pub fn open(dir: &Path, options: &BuildOptions) -> Result<Self, BuildError> {
+        let config = Config::open(dir)?;
+        let checkpoint = Checkpoint::open(dir, &config)?;
+        let kv =
+            options.kv.unwrap_or(if options.quant == DType::F32 { DType::F32 } else { DType::F16 });
+        let capture_options =
+            CaptureOptions { quant: options.quant, kv, ..CaptureOptions::default() };
+        let captured = capture_config(&config, &capture_options)?;
+        let texts = TextFiles::open(dir, &config)?;
+        let mut warnings = texts.warnings.clone();
+        warnings.extend(checkpoint.warnings().iter().cloned());
+        let params = captured
+            .weights
+            .iter()
+            .filter(|weight| weight.is_trained())
+            .map(WeightSpec::numbers)
+            .sum();
+        let meta = meta(dir, &config, options, kv, params, texts.add_bos)?;
+        let texts: Vec<_> = texts.into_sections();
+        let mut specs = sections::weight_sections(&captured);
+        specs.extend(texts.iter().map(|(kind, bytes)| SectionSpec {
+            name: String::new(),
+            kind: *kind,
+            len: bytes.len() as u64,
+        }));
+        let Captured { program, weights, .. } = captured;
+        let writer = Writer::new(meta, program.clone(), specs)?;
+        Ok(Self { checkpoint, weights, program, texts, writer, params, warnings })
+    }
+
+    /// Bytes of the finished file.
+    #[must_use]
+    pub fn file_len(&self) -> u64 {
+        self.writer.file_len()
+    }
+
+    /// Weights, as trained.
+    #[must_use]
+    pub fn params(&self) -> u64 {
+        self.params
+    }
+
+    /// Writes the file; `progress` is told of each written number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// Weights that cannot be read or are not finite; a full disk. No file is left then.
+    pub fn write(self, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<Built, BuildError> {
+        let failed = |error| BuildError::Write { path: path.into(), error };
+        let folder =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file =
+            tempfile::Builder::new().prefix(".dynamax-").tempfile_in(folder).map_err(failed)?;
+        let built = self.write_to(file.as_file_mut(), path, progress)?;
+        file.as_file().sync_all().map_err(failed)?;
+        make_readable(file.as_file()).map_err(failed)?;
+        file.persist(path).map_err(|error| failed(error.error))?;
+        Ok(built)
+    }
+
+    /// Builds the bundle in memory: for tests and comparisons of small models.
+    ///
+    /// # Errors
+    ///
+    /// Weights that cannot be read or are not finite.
+    pub fn assemble(self) -> Result<Vec<u8>, BuildError> {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        self.write_to(&mut bytes, Path::new("(memory)"), &mut |_| ())?;
+        Ok(bytes.into_inner())
+    }
+
+    fn write_to(
+        self,
+        file: &mut (impl Write + Seek),
+        path: &Path,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Built, BuildError> {
+        let failed = |error| BuildError::Write { path: path.into(), error };
+        let mut quality = Quality::default();
+        let mut hashes: Vec<Hash> = Vec::new();
+        for weight in &self.weights {
+            file.seek(SeekFrom::Start(self.writer.offset(hashes.len()))).map_err(failed)?;
+            let mut sink = sections::Sink::new(file, progress);
+            let tensor = self.program.tensors[weight.tensor.index()];
+            sections::write_weight(&self.checkpoint, weight, &tensor, &mut sink, &mut quality)
+                .map_err(|error| error.at(path))?;
+            hashes.push(sink.finish());
+        }
+        for (_, bytes) in &self.texts {
+            file.seek(SeekFrom::Start(self.writer.offset(hashes.len()))).map_err(failed)?;
+            let mut sink = sections::Sink::new(file, progress);
+            sink.write(bytes).map_err(failed)?;
+            hashes.push(sink.finish());
+        }
+        let end = file.stream_position().map_err(failed)?;
+        let padding = self.writer.file_len() - end;
+        file.write_all(&vec![0; padding as usize]).map_err(failed)?;
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        file.write_all(&self.writer.header(&hashes)).map_err(failed)?;
+        file.flush().map_err(failed)?;
+        let weights_bytes = self.program.tensors.iter().filter_map(Tensor::stored_bytes).sum();
+        let file_bytes = self.writer.file_len();
+        Ok(Built {
+            file_bytes,
+            weights_bytes,
+            params: self.params,
+            quality,
+            warnings: self.warnings,
+        })
+    }
+}
+
+/// Captures the step of a backbone of this shape; no weights are made.
+fn capture_config(config: &Config, options: &CaptureOptions) -> Result<Captured, CaptureError> {
+    match config {
+        Config::Transformer(config) => capture(|device| Transformer::new(config, device), options),
+        Config::Mamba(config) => capture(|device| Mamba::new(config, device), options),
+        Config::Mamba2(config) => capture(|device| Mamba2::new(config, device), options),
+    }
+}
+
+/// Temporary files are private; a bundle is as readable as any other new file.
+fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    Ok(())
+}
+
+fn meta(
+    dir: &Path,
+    config: &Config,
+    options: &BuildOptions,
+    kv: DType,
+    params: u64,
+    add_bos: bool,
+) -> Result<MetaBuf, BuildError> {
+    let max = config.context_max();
+    let context =
+        options.context.unwrap_or(if max == u32::MAX { max } else { max.min(DEFAULT_CONTEXT) });
+    if context == 0 || context > max {
+        return Err(BuildError::Context { found: context, max });
+    }
+    let name = dir.canonicalize().unwrap_or_else(|_| dir.into());
+    let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(MetaBuf {
+        architecture: config.architecture().into(),
+        name,
+        created_by: concat!("dynamax ", env!("CARGO_PKG_VERSION")).into(),
+        quant: options.quant,
+        params,
+        d_model: config.d_model() as u32,
+        n_layers: config.n_layers() as u32,
+        vocab_size: config.vocab_size() as u32,
+        context_max: max,
+        context,
+        max_rows: options.max_rows.min(context),
+        kv,
+        bos: config.bos().filter(|_| add_bos),
+        eos: dynamax_bundle::TokenIds::new(config.eos()).unwrap_or_default(),
+    })
+}

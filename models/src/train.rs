@@ -1,0 +1,29 @@
+//! Training from nothing, on plain text: a tokenizer, a backbone, and a directory that `dynamax build` takes.
+//!
+//! ```text
+//! texts ─▶ tokenizer ─▶ corpus ─▶ batches ─┐
+//!                                          ├─▶ loss ─▶ gradients ─▶ AdamW ─▶ checkpoint, model
+//! recipe ─▶ backbone ──────────────────────┘
+//! ```
+//!
+//! Meant for models of a few million parameters on a workstation's CPU: big enough to speak, small enough to make in
+//! an hour. It refuses nothing bigger, but knows neither several machines nor half precision.
+
+pub mod adamw;
+pub mod batches;
+pub mod corpus;
+mod directory;
+mod error;
+pub mod loss;
+pub mod parameters;
+mod recipe;
+mod run;
+mod schedule;
+pub mod state;
+pub mod tokenizer;
+
+pub use directory::read_recipe;
+pub use error::TrainError;
+pub use recipe::{Architecture, Recipe};
+pub use run::{Limit, Run, Step};
+pub use schedule::Schedule;

@@ -1,0 +1,266 @@
+//! One training run.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use tokenizers::Tokenizer;
+
+use super::adamw::{AdamW, Update};
+use super::batches::Batches;
+use super::corpus::{Corpus, read_texts};
+use super::directory::{read_recipe, require_empty, state_path, training, write_texts};
+use super::loss::{cross_entropy, held_out_loss};
+use super::schedule::Schedule;
+use super::state::{self, Progress};
+use super::tokenizer::{END_OF_TEXT, train_tokenizer};
+use super::{Recipe, TrainError, parameters};
+use crate::backbone::Backbone;
+use crate::checkpoint::export;
+use crate::config::Config;
+
+/// When a run is over: at the first limit it meets.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limit {
+    /// Steps, from the start of the run.
+    pub steps: Option<u64>,
+    /// Times that all text is seen.
+    pub epochs: Option<f64>,
+    /// Minutes, from the start of the run; those before an interruption count.
+    pub minutes: Option<f64>,
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// Steps made, this one included.
+    pub step: u64,
+    /// Mean loss of its tokens, before the update.
+    pub loss: f32,
+    /// Norm of the gradients before clipping.
+    pub norm: f64,
+    /// Learning rate.
+    pub rate: f64,
+    /// Of the whole run, 0..=1.
+    pub progress: f64,
+}
+
+/// A training run.
+#[derive(Debug)]
+pub struct Run {
+    dir: PathBuf,
+    recipe: Recipe,
+    config: Config,
+    corpus: Corpus,
+    device: Device,
+    model: Backbone,
+    adamw: AdamW,
+    done: Progress,
+    kept: u64,
+    limit: Limit,
+    since: Instant,
+}
+
+impl Run {
+    /// Starts a run in `dir`, which is empty or not there: trains a tokenizer, draws a model, and saves both.
+    ///
+    /// # Errors
+    ///
+    /// An occupied directory, a recipe or texts that cannot be used, a full disk.
+    pub fn start(dir: &Path, recipe: Recipe, limit: Limit) -> Result<Self, TrainError> {
+        recipe.check()?;
+        require_empty(dir)?;
+        let texts = read_texts(&recipe.text)?;
+        let tokenizer = train_tokenizer(&texts, recipe.vocab_size)?;
+        let end = tokenizer.token_to_id(END_OF_TEXT).unwrap_or_default();
+        let config = recipe.config(tokenizer.get_vocab_size(true), end);
+        let corpus = Corpus::new(&texts, &tokenizer, recipe.seq_len)?;
+        let training = training(dir);
+        std::fs::create_dir_all(&training)
+            .map_err(|error| TrainError::Write { path: training, error })?;
+        write_texts(dir, &tokenizer, &recipe, end)?;
+        let device = Device::flex().autodiff();
+        device.seed(recipe.seed);
+        let model = Backbone::new(&config, &device);
+        let adamw = AdamW::new(parameters::read(&model));
+        let done = Progress { corpus: corpus.fingerprint, ..Progress::default() };
+        let since = Instant::now();
+        let mut run = Self {
+            dir: dir.into(),
+            recipe,
+            config,
+            corpus,
+            device,
+            model,
+            adamw,
+            done,
+            kept: 0,
+            limit,
+            since,
+        };
+        run.save()?;
+        Ok(run)
+    }
+
+    /// Goes on with the run in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// No run there, texts that changed since, a damaged checkpoint.
+    pub fn resume(dir: &Path, limit: Limit) -> Result<Self, TrainError> {
+        let recipe = read_recipe(dir)?;
+        let path = dir.join("tokenizer.json");
+        let tokenizer = Tokenizer::from_file(&path)
+            .map_err(|error| TrainError::Damaged { path, reason: error.to_string() })?;
+        let end = tokenizer.token_to_id(END_OF_TEXT).unwrap_or_default();
+        let config = recipe.config(tokenizer.get_vocab_size(true), end);
+        let corpus = Corpus::new(&read_texts(&recipe.text)?, &tokenizer, recipe.seq_len)?;
+        let device = Device::flex().autodiff();
+        let model = Backbone::new(&config, &device);
+        let (adamw, done) = state::load(&state_path(dir), parameters::read(&model))?;
+        if done.corpus != corpus.fingerprint {
+            return Err(TrainError::OtherRun {
+                dir: dir.into(),
+                what: "content of its texts".into(),
+            });
+        }
+        let model = parameters::write(model, &adamw.values());
+        let (since, kept) = (Instant::now(), done.step);
+        Ok(Self {
+            dir: dir.into(),
+            recipe,
+            config,
+            corpus,
+            device,
+            model,
+            adamw,
+            done,
+            kept,
+            limit,
+            since,
+        })
+    }
+
+    /// Makes one step.
+    ///
+    /// # Errors
+    ///
+    /// A loss that is no number; the model and its checkpoint stay as they were before the step.
+    pub fn step(&mut self) -> Result<Step, TrainError> {
+        let batch = self.batches().at(self.done.step);
+        let logits = self.model.forward(batch.inputs(&self.device));
+        let loss = cross_entropy(logits, batch.targets(&self.device));
+        let value = loss.clone().into_scalar::<f32>();
+        if !value.is_finite() {
+            return Err(TrainError::Diverged {
+                step: self.done.step,
+                loss: value,
+                kept: self.kept,
+            });
+        }
+        let gradients = parameters::read_gradients(&self.model, &loss.backward());
+        let progress = self.progress();
+        let schedule = Schedule { peak: self.recipe.lr, warmup: self.recipe.warmup };
+        let rate = schedule.rate(self.done.step, progress);
+        let Recipe { weight_decay, clip, .. } = self.recipe;
+        let norm = self
+            .adamw
+            .update(&gradients, Update { step: self.done.step, rate, weight_decay, clip });
+        self.model = parameters::write(self.model.clone(), &self.adamw.values());
+        self.done.step += 1;
+        Ok(Step { step: self.done.step, loss: value, norm, rate, progress: self.progress() })
+    }
+
+    /// The share of the run that is done, by the limit that will end it.
+    #[must_use]
+    pub fn progress(&self) -> f64 {
+        let by_steps = self.last_step().map(|steps| self.done.step as f64 / steps.max(1) as f64);
+        let by_minutes = self.limit.minutes.map(|minutes| self.seconds() / (minutes * 60.0));
+        by_steps.into_iter().chain(by_minutes).fold(0.0, f64::max).min(1.0)
+    }
+
+    /// The step that ends the run, where a number of steps or epochs does.
+    #[must_use]
+    pub fn last_step(&self) -> Option<u64> {
+        let per_epoch = self.batches().steps_per_epoch() as f64;
+        let by_epochs = self.limit.epochs.map(|epochs| (epochs * per_epoch).ceil() as u64);
+        self.limit.steps.into_iter().chain(by_epochs).min()
+    }
+
+    /// Is a limit met?
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.progress() >= 1.0
+    }
+
+    /// The mean loss over the held-out ends of the texts, from at most `sequences` of them.
+    #[must_use]
+    pub fn held_out_loss(&self, sequences: usize) -> f64 {
+        let model = self.model.valid();
+        held_out_loss(
+            &model,
+            &self.corpus.held_out,
+            self.recipe.seq_len,
+            sequences,
+            &Device::flex(),
+        )
+    }
+
+    /// Writes a checkpoint, then the model for others to read.
+    ///
+    /// # Errors
+    ///
+    /// A full disk; the checkpoint before it stays.
+    pub fn save(&mut self) -> Result<(), TrainError> {
+        let now = Progress { seconds: self.seconds(), ..self.done };
+        state::save(&state_path(&self.dir), &self.adamw, &now)?;
+        self.kept = now.step;
+        export(&self.dir, &self.config, &self.model)?;
+        Ok(())
+    }
+
+    /// Seconds of the run so far.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.done.seconds + self.since.elapsed().as_secs_f64()
+    }
+
+    /// Steps made.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.done.step
+    }
+
+    /// Numbers that are trained.
+    #[must_use]
+    pub fn params(&self) -> usize {
+        self.adamw.values().iter().map(|values| values.len()).sum()
+    }
+
+    /// Where it writes.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The recipe.
+    #[must_use]
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Tokens to train on, and tokens held out.
+    #[must_use]
+    pub fn corpus_tokens(&self) -> (usize, usize) {
+        (self.corpus.train.len(), self.corpus.held_out.len())
+    }
+
+    fn batches(&self) -> Batches<'_> {
+        let Recipe { batch, seq_len, seed, .. } = self.recipe;
+        Batches::new(&self.corpus.train, batch, seq_len, seed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,340 @@
+//! The step: every operator of a Program, on the rows of a chunk, by the workers of a crew.
+//!
+//! Each worker walks through the whole [`Schedule`] and does its share of each operator. No sum is ever split between
+//! workers, so the bits do not depend on their number.
+#![expect(unsafe_code, reason = "takes views of the shared arena")]
+
+use core::ops::Range;
+
+use dynamax_bundle::{Activation, DType, Op, Rows as RowCount, TensorId};
+use dynamax_kernels::Isa;
+use dynamax_kernels::format::PANEL;
+use dynamax_kernels::linear::Input;
+use dynamax_kernels::ops::{
+    Attention, CacheMut, CausalConv, ConvActivation, SelectiveScan, SsdShape, StateSpaceDual,
+};
+use dynamax_kernels::quantize::QuantizedRows;
+use dynamax_kernels::view::{LANES, Rows};
+
+use crate::arena::Arena;
+use crate::crew::Worker;
+use crate::model::Model;
+use crate::schedule::{Item, Schedule, Work};
+
+/// One step over some rows: what all workers share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step<'m> {
+    pub(crate) model: Model<'m>,
+    pub(crate) arena: Arena<'m>,
+    pub(crate) isa: Isa,
+    /// Ids of the rows' tokens.
+    pub(crate) tokens: &'m [u32],
+    /// Absolute position of row 0.
+    pub(crate) position: u32,
+    /// The row that [`Op::Select`] picks.
+    pub(crate) selected: usize,
+}
+
+impl Step<'_> {
+    /// Runs some operators; returns when all workers have done their shares of all of them.
+    pub(crate) fn run(&self, ops: Range<usize>, worker: Worker<'_>) {
+        for Item { work, barrier, .. } in Schedule::new(self.model.program(), ops) {
+            if barrier {
+                worker.wait();
+            }
+            match work {
+                Work::Rows(step) => self.by_rows(&self.model.program().ops[step], worker),
+                Work::Columns(step) => self.by_columns(&self.model.program().ops[step], worker),
+                Work::Quantize { first, x } => self.quantize(first, x, worker),
+                Work::Linears { first, end, x, quantized } => {
+                    let input =
+                        if quantized { self.quantized(first, x) } else { Input::F32(self.read(x)) };
+                    self.share_panels(first..end, input, worker);
+                }
+            }
+        }
+        worker.wait();
+    }
+
+    /// Rows of a tensor in this step.
+    fn rows(&self, id: TensorId) -> usize {
+        match self.model.program().tensor(id).rows {
+            RowCount::Many => self.tokens.len(),
+            RowCount::Fixed(_) | RowCount::Cache { .. } => self.model.planned_rows(id),
+        }
+    }
+
+    /// All rows of an activation that an operator reads.
+    fn read(&self, id: TensorId) -> Rows<'_> {
+        // SAFETY: `id` is an input of the current operator, which nobody writes until the next barrier.
+        unsafe { self.arena.rows(self.model.grid(id), self.rows(id)) }
+    }
+
+    /// One row of an activation that this worker writes.
+    #[expect(clippy::mut_from_ref, reason = "the arena is shared out")]
+    fn write_row(&self, id: TensorId, row: usize) -> &mut [f32] {
+        let grid = self.model.grid(id);
+        let offset = grid.offset + row * grid.stride * size_of::<f32>();
+        // SAFETY: `id` is the output of the current operator, and `row` is in this worker's share.
+        unsafe { self.arena.slice_mut(offset, grid.width) }
+    }
+
+    /// Some columns of all rows of an output or a state, which this worker writes.
+    fn write_columns(
+        &self,
+        id: TensorId,
+        columns: Range<usize>,
+    ) -> dynamax_kernels::view::ColumnsMut<'_> {
+        // SAFETY: `id` is the output or a state of the current operator, and the columns are in this worker's share.
+        unsafe { self.arena.columns_mut(self.model.grid(id), 0..self.rows(id), columns) }
+    }
+
+    /// Quantizes this worker's rows of `x` into the scratch of operator `first`.
+    fn quantize(&self, first: usize, x: TensorId, worker: Worker<'_>) {
+        let (scratch, row_bytes) =
+            (self.model.scratch(first), QuantizedRows::row_bytes(self.model.grid(x).width));
+        for row in worker.share(self.rows(x)) {
+            // SAFETY: the scratch belongs to this run, and `row` is in this worker's share.
+            let out = unsafe { self.arena.slice_mut::<u8>(scratch + row * row_bytes, row_bytes) };
+            self.isa.quantize_row(self.read_row(x, row), out);
+        }
+    }
+
+    /// What [`Self::quantize`] of all workers wrote.
+    fn quantized(&self, first: usize, x: TensorId) -> Input<'_> {
+        let (rows, width) = (self.rows(x), self.model.grid(x).width);
+        let len = rows * QuantizedRows::row_bytes(width);
+        // SAFETY: written before the barrier, and read only until the next one.
+        let bytes = unsafe { self.arena.slice::<u8>(self.model.scratch(first), len) };
+        Input::Quantized(QuantizedRows::new(bytes, rows, width))
+    }
+
+    /// Gives this worker its share of the panels of some linear operators, as if they were one matrix.
+    fn share_panels(&self, ops: Range<usize>, input: Input<'_>, worker: Worker<'_>) {
+        let linear = |step: usize| match self.model.program().ops[step] {
+            Op::Linear { weight, bias, out, .. } => (self.model.matrix(weight), bias, out),
+            _ => unreachable!("a run holds linear operators only"),
+        };
+        let total = ops.clone().map(|step| linear(step).0.panels()).sum();
+        let share = worker.share(total);
+        let mut first = 0;
+        for step in ops {
+            let (matrix, bias, out) = linear(step);
+            let end = first + matrix.panels();
+            let panels = share.start.clamp(first, end) - first..share.end.clamp(first, end) - first;
+            first = end;
+            if panels.is_empty() {
+                continue;
+            }
+            let columns = panels.start * PANEL..(panels.end * PANEL).min(matrix.d_out());
+            let bias = bias.map(|bias| self.model.numbers(bias));
+            self.isa.linear(matrix, input, bias, panels, &mut self.write_columns(out, columns));
+        }
+    }
+
+    /// An operator whose rows do not depend on each other.
+    fn by_rows(&self, op: &Op, worker: Worker<'_>) {
+        let isa = self.isa;
+        for row in worker.share(self.rows(op.operands().output)) {
+            let read = |id| self.read_row(id, row);
+            match *op {
+                Op::Embed { table, out } => {
+                    let token = self.tokens[row] as usize;
+                    self.model.matrix(table).row_into(token, self.write_row(out, row));
+                }
+                Op::RmsNorm { x, weight, out, group, eps } => {
+                    let weight = self.model.numbers(weight);
+                    isa.rms_norm(read(x), weight, group as usize, eps, self.write_row(out, row));
+                }
+                Op::GatedRmsNorm { x, gate, weight, out, group, eps } => {
+                    let weight = self.model.numbers(weight);
+                    let out = self.write_row(out, row);
+                    isa.gated_rms_norm(read(x), read(gate), weight, group as usize, eps, out);
+                }
+                Op::Add { a, b, out } => isa.add(read(a), read(b), self.write_row(out, row)),
+                Op::SwiGlu { gate, up, out } => {
+                    isa.swiglu(read(gate), read(up), self.write_row(out, row));
+                }
+                Op::Silu { x, out } => isa.silu(read(x), self.write_row(out, row)),
+                Op::RopeAngles { inv_freq, out } => {
+                    let position = self.position + row as u32;
+                    isa.rope_angles(
+                        self.model.numbers(inv_freq),
+                        position,
+                        self.write_row(out, row),
+                    );
+                }
+                Op::Rope { x, angles, out, .. } => {
+                    isa.rope(read(x), read(angles), self.write_row(out, row));
+                }
+                Op::Select { .. }
+                | Op::Linear { .. }
+                | Op::Attention { .. }
+                | Op::CausalConv { .. }
+                | Op::SelectiveScan { .. }
+                | Op::StateSpaceDual { .. } => unreachable!("shared by columns"),
+            }
+        }
+    }
+
+    /// One row of an activation that this worker wrote, or that was written before a barrier.
+    fn read_row(&self, id: TensorId, row: usize) -> &[f32] {
+        let grid = self.model.grid(id);
+        let offset = grid.offset + row * grid.stride * size_of::<f32>();
+        // SAFETY: an input of the current operator; nobody else writes this row until the next barrier.
+        unsafe { self.arena.slice(offset, grid.width) }
+    }
+
+    /// An operator that mixes rows, shared by heads or channels.
+    fn by_columns(&self, op: &Op, worker: Worker<'_>) {
+        match *op {
+            Op::Select { x, out } => {
+                if worker.is_first() {
+                    self.write_row(out, 0).copy_from_slice(self.read_row(x, self.selected));
+                }
+            }
+            Op::Attention { .. } => self.attention(op, worker),
+            Op::CausalConv { .. } => self.causal_conv(op, worker),
+            Op::SelectiveScan { .. } => self.selective_scan(op, worker),
+            Op::StateSpaceDual { .. } => self.state_space_dual(op, worker),
+            _ => unreachable!("shared by rows"),
+        }
+    }
+
+    fn attention(&self, op: &Op, worker: Worker<'_>) {
+        let Op::Attention { q, k, v, k_cache, v_cache, out, n_heads, n_kv_heads, scale } = *op
+        else {
+            return;
+        };
+        let (n_heads, n_kv_heads) = (n_heads as usize, n_kv_heads as usize);
+        let heads = worker.share(n_kv_heads);
+        if heads.is_empty() {
+            return;
+        }
+        let window = match self.model.program().tensor(k_cache).rows {
+            RowCount::Cache { window } => window,
+            RowCount::Fixed(_) | RowCount::Many => 0,
+        };
+        let (q, k, v) = (self.read(q), self.read(k), self.read(v));
+        let attention =
+            Attention { q, k, v, position: self.position, window, n_heads, n_kv_heads, scale };
+        let width = q.width() / n_kv_heads;
+        let mut out = self.write_columns(out, heads.start * width..heads.end * width);
+        let capacity = self.model.planned_rows(k_cache);
+        let (k_cache, v_cache) = (
+            self.cache(k_cache, heads.clone(), n_kv_heads),
+            self.cache(v_cache, heads.clone(), n_kv_heads),
+        );
+        self.isa.attention(&attention, heads, capacity, k_cache, v_cache, &mut out);
+    }
+
+    /// The part of a cache that belongs to some key/value heads.
+    fn cache(&self, id: TensorId, heads: Range<usize>, n_kv_heads: usize) -> CacheMut<'_> {
+        let grid = self.model.grid(id);
+        let per_head = self.model.planned_rows(id) * grid.width / n_kv_heads;
+        let (start, len) = (heads.start * per_head, heads.len() * per_head);
+        match self.model.program().tensor(id).dtype {
+            DType::F16 => {
+                // SAFETY: a state of the current operator, and the heads are in this worker's share.
+                CacheMut::F16(unsafe {
+                    self.arena.slice_mut(grid.offset + start * size_of::<u16>(), len)
+                })
+            }
+            _ => {
+                // SAFETY: as above.
+                CacheMut::F32(unsafe {
+                    self.arena.slice_mut(grid.offset + start * size_of::<f32>(), len)
+                })
+            }
+        }
+    }
+
+    fn causal_conv(&self, op: &Op, worker: Worker<'_>) {
+        let Op::CausalConv { x, weight, bias, state, out, activation } = *op else { return };
+        let channels = self.channels(out, worker);
+        if channels.is_empty() {
+            return;
+        }
+        let conv = CausalConv {
+            x: self.read(x).columns(channels.clone()),
+            weight: self.plain(weight).columns(channels.clone()),
+            bias: bias.map(|bias| &self.model.numbers(bias)[channels.clone()]),
+            activation: match activation {
+                Activation::Identity => ConvActivation::Identity,
+                Activation::Silu => ConvActivation::Silu,
+            },
+        };
+        let mut state = self.write_columns(state, channels.clone());
+        self.isa.causal_conv(&conv, &mut state, &mut self.write_columns(out, channels));
+    }
+
+    fn selective_scan(&self, op: &Op, worker: Worker<'_>) {
+        let Op::SelectiveScan { x, dt, bc, a, d, state, out } = *op else { return };
+        let channels = self.channels(out, worker);
+        if channels.is_empty() {
+            return;
+        }
+        let scan = SelectiveScan {
+            x: self.read(x).columns(channels.clone()),
+            dt: self.read(dt).columns(channels.clone()),
+            bc: self.read(bc),
+            a: self.plain(a).columns(channels.clone()),
+            d: &self.model.numbers(d)[channels.clone()],
+        };
+        let mut state = self.write_columns(state, channels.clone());
+        self.isa.selective_scan(&scan, &mut state, &mut self.write_columns(out, channels));
+    }
+
+    fn state_space_dual(&self, op: &Op, worker: Worker<'_>) {
+        let Op::StateSpaceDual {
+            xbc,
+            dt,
+            dt_bias,
+            a,
+            d,
+            state,
+            out,
+            n_heads,
+            n_groups,
+            d_state,
+            dt_min,
+            dt_max,
+        } = *op
+        else {
+            return;
+        };
+        let (n_heads, n_groups, d_state) = (n_heads as usize, n_groups as usize, d_state as usize);
+        let heads = worker.share(n_heads);
+        if heads.is_empty() {
+            return;
+        }
+        let head_dim = self.model.grid(out).width / n_heads;
+        let scan = StateSpaceDual {
+            xbc: self.read(xbc),
+            dt: self.read(dt),
+            dt_bias: self.model.numbers(dt_bias),
+            a: self.model.numbers(a),
+            d: self.model.numbers(d),
+            shape: SsdShape { n_heads, n_groups, d_state, head_dim, dt_min, dt_max },
+        };
+        let rows = heads.start * d_state..heads.end * d_state;
+        // SAFETY: a state of the current operator, and the heads are in this worker's share.
+        let mut state =
+            unsafe { self.arena.columns_mut(self.model.grid(state), rows, 0..head_dim) };
+        let mut out = self.write_columns(out, heads.start * head_dim..heads.end * head_dim);
+        self.isa.state_space_dual(&scan, heads, &mut state, &mut out);
+    }
+
+    /// This worker's channels of an output: whole lanes, so that no two workers share a cache line.
+    fn channels(&self, out: TensorId, worker: Worker<'_>) -> Range<usize> {
+        let width = self.model.grid(out).width;
+        let share = worker.share(width.div_ceil(LANES));
+        (share.start * LANES).min(width)..(share.end * LANES).min(width)
+    }
+
+    /// A plain weight as rows.
+    fn plain(&self, id: TensorId) -> Rows<'_> {
+        let width = self.model.grid(id).width;
+        Rows::new(self.model.numbers(id), self.model.planned_rows(id), width, width)
+    }
+}

@@ -1,0 +1,281 @@
+//! Lays out the memory of a Program: states for the whole run, activations and scratch for a step.
+//!
+//! ```text
+//! bundle (mapped)      one block of memory
+//! ┌─────────┐          ┌─────────────────┬──────────────────────────────┬──────────┐
+//! │ weights │          │ states: caches, │ arena: activations, scratch, │ sampling │
+//! └─────────┘          │ conv, SSM       │ reused as their lives end    │          │
+//!                      └─────────────────┴──────────────────────────────┴──────────┘
+//! ```
+//!
+//! Lifetimes come from the Program's schedule alone, so the plan is the same on every machine.
+
+use dynamax_bundle::{DType, Kind, Op, Program, Rows, Tensor, TensorId};
+use dynamax_kernels::format::Format;
+use dynamax_kernels::ops::cache_capacity;
+use dynamax_kernels::quantize::QuantizedRows;
+use dynamax_kernels::view::stride;
+use dynamax_plan::Buffer;
+
+use crate::arena::Line;
+use crate::error::LoadError;
+use crate::sample;
+use crate::schedule::{self, Item, Schedule, Work};
+
+/// Every buffer starts at a multiple of this many bytes.
+const ALIGN: u64 = Line::BYTES as u64;
+
+/// What a user may choose about memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Tokens that a sequence may hold, prompt and answer together.
+    pub context: u32,
+    /// Rows computed together at most: the chunk of a prompt.
+    pub max_rows: u32,
+}
+
+/// Bytes by purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Mapped from the bundle.
+    pub weights_bytes: u64,
+    /// Caches and recurrent states.
+    pub state_bytes: u64,
+    /// Activations and scratch, as placed.
+    pub arena_bytes: u64,
+    /// The most that is live at any one time: no placement can be smaller than this.
+    pub lower_bound_bytes: u64,
+    /// Candidates of the sampler.
+    pub sampling_bytes: u64,
+}
+
+impl Sizes {
+    /// Bytes of the block that a decoder works in.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.state_bytes + self.arena_bytes
+    }
+
+    /// All bytes: the number to compare with a board's memory.
+    #[must_use]
+    pub fn total_bytes(&self) -> u64 {
+        self.weights_bytes + self.memory_bytes() + self.sampling_bytes
+    }
+}
+
+/// Where a tensor, or the scratch of an operator, is.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot<'b> {
+    pub(crate) weight: &'b [u8],
+    pub(crate) offset: u64,
+    pub(crate) rows: u32,
+    pub(crate) stride: u32,
+    /// Of an operator: the phase in which it writes.
+    pub(crate) phase: u32,
+    /// Of an operator: the phase in which it reads its activations.
+    pub(crate) read_phase: u32,
+}
+
+impl Slot<'_> {
+    /// Nothing, nowhere.
+    pub const EMPTY: Self =
+        Self { weight: &[], offset: 0, rows: 0, stride: 0, phase: 0, read_phase: 0 };
+
+    fn set_phases(&mut self, phase: u32, read_phase: u32) {
+        (self.phase, self.read_phase) = (phase, read_phase);
+    }
+}
+
+/// Lists that a plan is written to, each with an entry for every tensor and then for every operator (its scratch).
+#[derive(Debug)]
+pub struct Storage<'s, 'b> {
+    /// Where everything is.
+    pub slots: &'s mut [Slot<'b>],
+    /// Buffers of the arena, in order of the operators.
+    pub buffers: &'s mut [Buffer],
+    /// Index into `slots` of each buffer's owner.
+    pub owners: &'s mut [u32],
+    /// Offset of each buffer in the arena.
+    pub offsets: &'s mut [u64],
+}
+
+impl Storage<'_, '_> {
+    fn check(&self, need: usize) -> Result<(), LoadError> {
+        let have =
+            self.slots.len().min(self.buffers.len()).min(self.owners.len()).min(self.offsets.len());
+        if have < need { Err(LoadError::Storage { need, have }) } else { Ok(()) }
+    }
+}
+
+/// Entries that [`Storage`] needs for a Program.
+#[must_use]
+pub fn storage_len(program: &Program<'_>) -> usize {
+    program.tensors.len() + program.ops.len()
+}
+
+/// How to place buffers: returns the bytes of the arena.
+pub type Place = fn(&[Buffer], u64, &mut [u64]) -> u64;
+
+/// Plans `program`: fills `storage`, and returns the sizes and the number of buffers.
+///
+/// # Errors
+///
+/// Settings out of range, sizes beyond this machine, lists that are too short.
+pub fn plan(
+    program: &Program<'_>,
+    context_max: u32,
+    settings: Settings,
+    place: Place,
+    storage: &mut Storage<'_, '_>,
+) -> Result<(Sizes, usize), LoadError> {
+    validate(context_max, settings)?;
+    storage.check(storage_len(program))?;
+    let mut sizes = Sizes::default();
+    for (index, tensor) in program.tensors.iter().enumerate() {
+        let extent = extent(tensor, settings)?;
+        let slot = &mut storage.slots[index];
+        *slot = Slot { rows: extent.rows, stride: extent.stride, ..Slot::EMPTY };
+        match tensor.kind {
+            Kind::Weight { .. } => {}
+            Kind::State => {
+                slot.offset = sizes.state_bytes;
+                sizes.state_bytes += extent.bytes;
+            }
+            Kind::Activation => {}
+        }
+    }
+    let count = list_buffers(program, settings, storage)?;
+    let (buffers, offsets) = (&storage.buffers[..count], &mut storage.offsets[..count]);
+    sizes.lower_bound_bytes = dynamax_plan::lower_bound(buffers);
+    sizes.arena_bytes = place(buffers, ALIGN, offsets).next_multiple_of(ALIGN);
+    dynamax_plan::verify(buffers, offsets, sizes.arena_bytes).map_err(LoadError::Plan)?;
+    for (owner, offset) in storage.owners[..count].iter().zip(offsets) {
+        storage.slots[*owner as usize].offset = sizes.state_bytes + *offset;
+    }
+    let vocab_size = program.tensor(program.logits).width;
+    sizes.sampling_bytes = sample::storage_bytes(vocab_size);
+    usize::try_from(sizes.total_bytes()).map_err(|_| LoadError::TooLarge)?;
+    Ok((sizes, count))
+}
+
+fn validate(context_max: u32, settings: Settings) -> Result<(), LoadError> {
+    let Settings { context, max_rows } = settings;
+    if context == 0 || context > context_max {
+        return Err(LoadError::Context { found: context, max: context_max });
+    }
+    if max_rows == 0 || max_rows > context {
+        return Err(LoadError::Rows { found: max_rows, max: context });
+    }
+    Ok(())
+}
+
+/// The shape of a tensor under some settings.
+struct Extent {
+    rows: u32,
+    stride: u32,
+    bytes: u64,
+}
+
+fn extent(tensor: &Tensor, settings: Settings) -> Result<Extent, LoadError> {
+    let rows = match tensor.rows {
+        Rows::Fixed(rows) => rows,
+        Rows::Many => settings.max_rows,
+        Rows::Cache { window } => cache_capacity(settings.context, window, settings.max_rows),
+    };
+    let padded =
+        !matches!(tensor.kind, Kind::Weight { .. }) && !matches!(tensor.rows, Rows::Cache { .. });
+    let stride = if padded { stride(tensor.width as usize) as u32 } else { tensor.width };
+    let number_bytes = if tensor.dtype == DType::F16 { 2 } else { 4 };
+    let bytes =
+        u64::from(rows).checked_mul(u64::from(stride)).and_then(|n| n.checked_mul(number_bytes));
+    let bytes =
+        bytes.filter(|bytes| *bytes < 1 << 48).ok_or(LoadError::TooLarge)?.next_multiple_of(ALIGN);
+    Ok(Extent { rows, stride, bytes })
+}
+
+/// Lists the buffers of the arena with their lifetimes in phases: activations, and the quantized inputs of linear
+/// operators.
+fn list_buffers(
+    program: &Program<'_>,
+    settings: Settings,
+    storage: &mut Storage<'_, '_>,
+) -> Result<usize, LoadError> {
+    let tensors = program.tensors.len();
+    let end = number_phases(program, &mut storage.slots[tensors..]);
+    let mut count = 0;
+    for (step, op) in program.ops.iter().enumerate() {
+        let phases = &storage.slots[tensors..];
+        let out = op.operands().output;
+        let size = extent(program.tensor(out), settings)?.bytes;
+        let upper = if outlives_step(program, out) {
+            end
+        } else {
+            last_read(program, phases, out, step) + 1
+        };
+        storage.buffers[count] = Buffer { lower: phases[step].phase, upper, size };
+        storage.owners[count] = out.0.into();
+        count += 1;
+        let Slot { phase, read_phase, .. } = phases[step];
+        if let Op::Linear { x, .. } = *op
+            && read_phase != phase
+            && is_first_of_run(phases, step)
+        {
+            let x = program.tensor(x);
+            let size = u64::from(extent(x, settings)?.rows)
+                * QuantizedRows::row_bytes(x.width as usize) as u64;
+            storage.buffers[count] = Buffer { lower: read_phase, upper: phase + 1, size };
+            storage.owners[count] = (tensors + step) as u32;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+/// Writes the phases of every operator into its slot, and returns the number of phases.
+fn number_phases(program: &Program<'_>, slots: &mut [Slot<'_>]) -> u32 {
+    let mut start = 0;
+    for range in schedule::ranges(program) {
+        let mut last = start;
+        for Item { work, phase, .. } in Schedule::new(program, range) {
+            last = start + phase;
+            match work {
+                Work::Rows(step) | Work::Columns(step) => slots[step].set_phases(last, last),
+                Work::Linears { first, end, quantized, .. } => {
+                    for slot in &mut slots[first..end] {
+                        slot.set_phases(last, last - u32::from(quantized));
+                    }
+                }
+                Work::Quantize { .. } => {}
+            }
+        }
+        start = last + 1;
+    }
+    start
+}
+
+/// Logits are read after the step, and so is a residual, by whoever looks at an exit.
+fn outlives_step(program: &Program<'_>, tensor: TensorId) -> bool {
+    tensor == program.logits || program.segments.iter().any(|segment| segment.residual == tensor)
+}
+
+/// The phase in which `tensor`, written by operator `step`, is read last.
+fn last_read(program: &Program<'_>, phases: &[Slot<'_>], tensor: TensorId, step: usize) -> u32 {
+    let reads = |op: &Op| op.operands().inputs.contains(&Some(tensor));
+    let readers = program.ops.iter().zip(phases).filter(|(op, _)| reads(op));
+    readers.map(|(_, slot)| slot.read_phase).fold(phases[step].phase, u32::max)
+}
+
+/// True for the operator whose slot holds the scratch of its run: the first in its phase.
+fn is_first_of_run(phases: &[Slot<'_>], step: usize) -> bool {
+    step == 0 || phases[step - 1].phase != phases[step].phase
+}
+
+/// The kernels' name for a stored type.
+pub(crate) fn format(dtype: DType) -> Format {
+    match dtype {
+        DType::F32 => Format::F32,
+        DType::F16 => Format::F16,
+        DType::Q8 => Format::Q8,
+        DType::Q4 => Format::Q4,
+    }
+}

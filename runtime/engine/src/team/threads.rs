@@ -1,0 +1,203 @@
+//! A team of threads that runs steps: it spins for the next one briefly, then sleeps.
+
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use crate::crew::{Barrier, Worker, relax};
+
+/// Rounds of spinning before an idle worker sleeps: about as long as sampling a token takes.
+const IDLE_SPINS: u32 = 1 << 14;
+
+/// Work given to the crew: a closure behind a thin pointer.
+type Work<'w> = &'w (dyn Fn(Worker<'_>) + Sync);
+
+/// What the threads share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Goes up with each piece of work; a worker that saw an older number has work to do.
+    epoch: AtomicUsize,
+    /// Workers (other than the caller) that finished the current piece.
+    finished: AtomicUsize,
+    /// The current piece: points at a [`Work`] on the caller's stack.
+    work: AtomicPtr<()>,
+    /// The team is being dropped.
+    ends: AtomicBool,
+    /// A worker's closure panicked.
+    panicked: AtomicBool,
+    barrier: Barrier,
+}
+
+/// Threads that do steps together; the caller's thread is one of them.
+#[derive(Debug)]
+pub struct Team {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// One piece of work at a time.
+    busy: Mutex<()>,
+}
+
+impl Team {
+    /// Starts `threads - 1` threads beside the caller's.
+    ///
+    /// # Errors
+    ///
+    /// Returns the system's error if a thread cannot be started.
+    pub fn new(threads: usize) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let count = threads.max(1);
+        let mut team = Self { shared, threads: Vec::new(), busy: Mutex::new(()) };
+        for index in 1..count {
+            let shared = Arc::clone(&team.shared);
+            let name = format!("dynamax-{index}");
+            let body = move || attend(&shared, index, count);
+            team.threads.push(std::thread::Builder::new().name(name).spawn(body)?);
+        }
+        // A thread allocates as it starts: after this, all have.
+        team.run(|_| ());
+        Ok(team)
+    }
+
+    /// Threads in the team, the caller's included.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads.len() + 1
+    }
+
+    /// Runs `work` once on every worker, and returns when all are done.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `work` panicked on any worker.
+    pub fn run(&self, work: impl Fn(Worker<'_>) + Sync) {
+        if self.threads.is_empty() {
+            return work(Worker::ALONE);
+        }
+        let _one_at_a_time = self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let work: Work<'_> = &work;
+        self.shared.work.store((&raw const work).cast_mut().cast(), Ordering::Relaxed);
+        self.shared.finished.store(0, Ordering::Relaxed);
+        self.shared.epoch.fetch_add(1, Ordering::Release);
+        for thread in &self.threads {
+            thread.thread().unpark();
+        }
+        let waits = WaitForAll { shared: &self.shared, others: self.threads.len() };
+        work(Worker::new(0, self.threads(), &self.shared.barrier));
+        drop(waits);
+        assert!(!self.shared.panicked.load(Ordering::Acquire), "a worker panicked");
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.ends.store(true, Ordering::Release);
+        self.shared.epoch.fetch_add(1, Ordering::Release);
+        for thread in self.threads.drain(..) {
+            thread.thread().unpark();
+            // A worker that panicked has already been reported by `run`.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Keeps the work alive until every worker is done with it, also when the caller's own share panics.
+struct WaitForAll<'s> {
+    shared: &'s Shared,
+    others: usize,
+}
+
+impl Drop for WaitForAll<'_> {
+    fn drop(&mut self) {
+        let mut spins = 0;
+        while self.shared.finished.load(Ordering::Acquire) < self.others {
+            spins += 1;
+            relax(spins);
+        }
+    }
+}
+
+/// A worker thread: waits for work, does its share, reports.
+fn attend(shared: &Shared, index: usize, count: usize) {
+    let mut seen = 0;
+    loop {
+        seen = next_epoch(shared, seen);
+        if shared.ends.load(Ordering::Acquire) {
+            return;
+        }
+        let work: *const Work<'_> = shared.work.load(Ordering::Relaxed).cast_const().cast();
+        #[expect(
+            unsafe_code,
+            reason = "the work lives on the caller's stack until all have finished"
+        )]
+        // SAFETY: `Team::run` stored a pointer to its live `work` before it raised the epoch, and does not return
+        // before this worker adds itself to `finished`.
+        let work: Work<'_> = unsafe { *work };
+        let share = || work(Worker::new(index, count, &shared.barrier));
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(share)).is_err() {
+            shared.panicked.store(true, Ordering::Release);
+        }
+        shared.finished.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Waits for an epoch other than `seen`: spins, then sleeps.
+fn next_epoch(shared: &Shared, seen: usize) -> usize {
+    for _ in 0..IDLE_SPINS {
+        let epoch = shared.epoch.load(Ordering::Acquire);
+        if epoch != seen {
+            return epoch;
+        }
+        core::hint::spin_loop();
+    }
+    loop {
+        let epoch = shared.epoch.load(Ordering::Acquire);
+        if epoch != seen {
+            return epoch;
+        }
+        std::thread::park();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_worker_runs_each_piece_once() {
+        for threads in [1, 2, 5] {
+            let team = Team::new(threads).unwrap();
+            let counter = AtomicUsize::new(0);
+            for _ in 0..200 {
+                team.run(|_| {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            assert_eq!(counter.into_inner(), 200 * threads, "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn the_barrier_separates_writes_from_reads() {
+        let team = Team::new(3).unwrap();
+        let cells: [AtomicUsize; 3] = Default::default();
+        for round in 1..500 {
+            team.run(|worker| {
+                for cell in worker.share(3) {
+                    cells[cell].store(round, Ordering::Relaxed);
+                }
+                worker.wait();
+                for cell in &cells {
+                    assert_eq!(cell.load(Ordering::Relaxed), round, "written before the barrier");
+                }
+                worker.wait();
+            });
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a worker panicked")]
+    fn a_panicking_worker_is_reported() {
+        let team = Team::new(2).unwrap();
+        team.run(|worker| assert!(worker.is_first(), "only the first may pass"));
+    }
+}

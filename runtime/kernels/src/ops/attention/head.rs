@@ -1,0 +1,201 @@
+//! The query heads of one key/value head, at one position.
+
+use core::ops::Range;
+
+use crate::fma::fma;
+use crate::lanes::Lanes;
+use crate::lanes::cached::Cached;
+use crate::math::exp;
+use crate::view::LANES;
+
+/// Positions between two corrections of the running maximum.
+const BLOCK: usize = 32;
+
+/// Keys and values of one head: `[capacity, head_dim]`, position `p` at `p mod capacity`.
+pub(super) struct Head<'a, C: Cached> {
+    pub(super) cached: C,
+    pub(super) keys: &'a [C::Number],
+    pub(super) values: &'a [C::Number],
+    pub(super) head_dim: usize,
+    pub(super) scale: f32,
+}
+
+/// Running maximum and sum of the softmax.
+#[derive(Clone, Copy)]
+struct Running {
+    max: f32,
+    sum: f32,
+}
+
+impl<C: Cached> Head<'_, C> {
+    /// Attends for all queries, `[group, head_dim]`; some at a time share the reading of keys and values.
+    #[inline(always)]
+    pub(super) fn attend_all(&self, queries: &[f32], positions: Range<usize>, out: &mut [f32]) {
+        let head_dim = self.head_dim;
+        let (queries, rest) = queries.split_at(queries.len() / (4 * head_dim) * (4 * head_dim));
+        let (out, rest_out) = out.split_at_mut(queries.len());
+        for (queries, out) in
+            queries.chunks_exact(4 * head_dim).zip(out.chunks_exact_mut(4 * head_dim))
+        {
+            self.attend::<4>(queries, positions.clone(), out);
+        }
+        for (query, out) in rest.chunks_exact(head_dim).zip(rest_out.chunks_exact_mut(head_dim)) {
+            self.attend::<1>(query, positions.clone(), out);
+        }
+    }
+
+    #[inline(always)]
+    fn attend<const Q: usize>(&self, queries: &[f32], positions: Range<usize>, out: &mut [f32]) {
+        let mut running = [Running { max: f32::NEG_INFINITY, sum: 0.0 }; Q];
+        out.fill(0.0);
+        let mut start = positions.start;
+        while start < positions.end {
+            let end = positions.end.min((start / BLOCK + 1) * BLOCK);
+            let mut weights = self.scores::<Q>(queries, start..end);
+            let mut corrections = [0.0; Q];
+            for query in 0..Q {
+                corrections[query] = soften(&mut weights[query], &mut running[query]);
+            }
+            self.mix::<Q>(&weights, corrections, start..end, out);
+            start = end;
+        }
+        for (out, running) in out.chunks_exact_mut(self.head_dim).zip(&running) {
+            for out in out {
+                *out /= running.sum;
+            }
+        }
+    }
+
+    /// `scale · q · kⱼ` for the positions of a block; -∞ behind them.
+    #[inline(always)]
+    fn scores<const Q: usize>(
+        &self,
+        queries: &[f32],
+        positions: Range<usize>,
+    ) -> [[f32; BLOCK]; Q] {
+        let mut scores = [[f32::NEG_INFINITY; BLOCK]; Q];
+        for (j, key) in self.rows(self.keys, positions).enumerate() {
+            let products = self.products::<Q>(queries, key);
+            for query in 0..Q {
+                scores[query][j] = self.scale * products[query];
+            }
+        }
+        scores
+    }
+
+    /// `q · k` for some queries, each in the canonical order.
+    #[inline(always)]
+    fn products<const Q: usize>(&self, queries: &[f32], key: &[C::Number]) -> [f32; Q] {
+        let (key_blocks, key_tail) = key.as_chunks();
+        let mut query_blocks: [&[_]; Q] = [&[]; Q];
+        for query in 0..Q {
+            let blocks = queries[query * self.head_dim..][..self.head_dim].as_chunks().0;
+            query_blocks[query] = &blocks[..key_blocks.len()];
+        }
+        let mut acc = [Lanes::ZERO; Q];
+        for (block, key) in key_blocks.iter().enumerate() {
+            let key = self.cached.load(key);
+            for query in 0..Q {
+                acc[query] = Lanes(query_blocks[query][block]).fma(key, acc[query]);
+            }
+        }
+        if !key_tail.is_empty() {
+            let key = self.cached.load_part(key_tail);
+            for query in 0..Q {
+                let end = (query + 1) * self.head_dim;
+                let tail = Lanes::load_part(&queries[end - key_tail.len()..end]);
+                acc[query] = tail.fma(key, acc[query]);
+            }
+        }
+        let mut sums = [0.0; Q];
+        for query in 0..Q {
+            sums[query] = acc[query].sum();
+        }
+        sums
+    }
+
+    /// `out ← out · correction + Σⱼ weightⱼ · vⱼ`, in order of `j`, fused.
+    #[inline(always)]
+    fn mix<const Q: usize>(
+        &self,
+        weights: &[[f32; BLOCK]; Q],
+        corrections: [f32; Q],
+        positions: Range<usize>,
+        out: &mut [f32],
+    ) {
+        let head_dim = self.head_dim;
+        let mut at = 0;
+        while at + LANES <= head_dim {
+            self.mix_lanes(weights, corrections, positions.clone(), at, LANES, out);
+            at += LANES;
+        }
+        if at < head_dim {
+            self.mix_lanes(weights, corrections, positions, at, head_dim - at, out);
+        }
+    }
+
+    /// The columns `at..at + width`. The sums stay in registers for the whole block.
+    #[inline(always)]
+    fn mix_lanes<const Q: usize>(
+        &self,
+        weights: &[[f32; BLOCK]; Q],
+        corrections: [f32; Q],
+        positions: Range<usize>,
+        at: usize,
+        width: usize,
+        out: &mut [f32],
+    ) {
+        let mut acc = [Lanes::ZERO; Q];
+        for query in 0..Q {
+            let from = query * self.head_dim + at;
+            acc[query] = Lanes::load_part(&out[from..][..width]).scale(corrections[query]);
+        }
+        for (j, value) in self.rows(self.values, positions).enumerate() {
+            let value = self.cached.load_part(&value[at..][..width]);
+            for query in 0..Q {
+                acc[query] = value.scale_add(weights[query][j], acc[query]);
+            }
+        }
+        for query in 0..Q {
+            let from = query * self.head_dim + at;
+            acc[query].store_part(&mut out[from..][..width]);
+        }
+    }
+
+    /// The rows of a cache at some positions, which wrap around its end at most once.
+    #[inline(always)]
+    fn rows<'a>(
+        &self,
+        cache: &'a [C::Number],
+        positions: Range<usize>,
+    ) -> impl Iterator<Item = &'a [C::Number]> {
+        let head_dim = self.head_dim;
+        let capacity = cache.len() / head_dim;
+        let first = positions.start % capacity;
+        let before_end = positions.len().min(capacity - first);
+        let (start, wrapped) =
+            (&cache[first * head_dim..], &cache[..(positions.len() - before_end) * head_dim]);
+        start[..before_end * head_dim].chunks_exact(head_dim).chain(wrapped.chunks_exact(head_dim))
+    }
+}
+
+/// Turns the scores of a block into weights, and returns what earlier sums are to be multiplied by.
+#[inline(always)]
+fn soften(scores: &mut [f32; BLOCK], running: &mut Running) -> f32 {
+    let mut max = running.max;
+    for &score in &*scores {
+        max = if score > max { score } else { max };
+    }
+    // The first block has no earlier sums: `exp(-∞)` is 0.
+    let correction = exp(running.max - max);
+    for score in &mut *scores {
+        *score = exp(*score - max);
+    }
+    // Behind the last position weights are +0, which changes no bit of a sum.
+    let mut sum = 0.0;
+    for &weight in &*scores {
+        sum += weight;
+    }
+    *running = Running { max, sum: fma(running.sum, correction, sum) };
+    correction
+}

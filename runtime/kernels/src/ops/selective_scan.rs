@@ -1,0 +1,124 @@
+//! Mamba's recurrence: one decay for each channel and number of state.
+
+use core::ops::Range;
+
+use crate::fma::fma;
+use crate::isa::Isa;
+use crate::math::{exp, softplus};
+use crate::view::{ColumnsMut, Rows};
+
+/// Operands of [`Isa::selective_scan`], narrowed to the same channels but for `bc`.
+///
+/// # Shapes
+///
+/// - `x`, `dt`: `[rows, channels]`
+/// - `bc`: `[rows, 2 · d_state]`
+/// - `a`: `[d_state, channels]`
+/// - `d`: `[channels]`
+#[derive(Clone, Copy, Debug)]
+pub struct SelectiveScan<'a> {
+    /// Inputs.
+    pub x: Rows<'a>,
+    /// Steps, before the softplus.
+    pub dt: Rows<'a>,
+    /// `b`, then `c`.
+    pub bc: Rows<'a>,
+    /// Decays, negative; transposed, so that a lane is a channel.
+    pub a: Rows<'a>,
+    /// Shares of the input in the output.
+    pub d: &'a [f32],
+}
+
+/// Channels that are scanned together.
+const BLOCK: usize = 64;
+
+impl Isa {
+    /// Advances the state token by token (Gu & Dao 2023, equation 2, discretised as in section 3.2).
+    ///
+    /// ```text
+    /// Δ = softplus(dt)
+    /// h[n] ← fma(exp(Δ · a[n]), h[n], (Δ · x) · b[n])      y = Σₙ h[n] · c[n]      n from 0, fused
+    /// out  = fma(d, x, y)
+    /// ```
+    ///
+    /// # Shapes
+    ///
+    /// - `state`: `[d_state, channels]` f32, updated
+    /// - `out`: `[rows, channels]` f32, overwritten
+    ///
+    /// # Panics
+    ///
+    /// Panics if shapes disagree.
+    pub fn selective_scan(
+        self,
+        op: &SelectiveScan<'_>,
+        state: &mut ColumnsMut<'_>,
+        out: &mut ColumnsMut<'_>,
+    ) {
+        let (rows, channels, d_state) = (op.x.len(), op.x.width(), state.len());
+        assert_eq!((op.dt.len(), op.dt.width()), (rows, channels), "dt");
+        assert_eq!((op.bc.len(), op.bc.width()), (rows, 2 * d_state), "bc");
+        assert_eq!((op.a.len(), op.a.width()), (d_state, channels), "a");
+        assert_eq!(op.d.len(), channels, "d");
+        assert_eq!(state.width(), channels, "channels of the state");
+        assert_eq!((out.len(), out.width()), (rows, channels), "out");
+        self.run(
+            #[inline(always)]
+            || {
+                // Twice the same, because the compiler makes more of a constant width.
+                let whole = channels - channels % BLOCK;
+                for first in (0..whole).step_by(BLOCK) {
+                    scan_block(op, state, out, first..first + BLOCK);
+                }
+                if whole < channels {
+                    scan_block(op, state, out, whole..channels);
+                }
+            },
+        );
+    }
+}
+
+#[inline(always)]
+fn scan_block(
+    op: &SelectiveScan<'_>,
+    state: &mut ColumnsMut<'_>,
+    out: &mut ColumnsMut<'_>,
+    block: Range<usize>,
+) {
+    for row in 0..op.x.len() {
+        scan(op, state, row, block.clone(), &mut out.row_mut(row)[block.clone()]);
+    }
+}
+
+#[inline(always)]
+fn scan(
+    op: &SelectiveScan<'_>,
+    state: &mut ColumnsMut<'_>,
+    row: usize,
+    block: Range<usize>,
+    out: &mut [f32],
+) {
+    let width = block.len();
+    let (x, dt) = (&op.x.row(row)[block.clone()], &op.dt.row(row)[block.clone()]);
+    let (b, c) = op.bc.row(row).split_at(state.len());
+
+    let (mut delta, mut dx, mut acc) = ([0.0; BLOCK], [0.0; BLOCK], [0.0; BLOCK]);
+    let (delta, dx, acc) = (&mut delta[..width], &mut dx[..width], &mut acc[..width]);
+    for i in 0..width {
+        delta[i] = softplus(dt[i]);
+        dx[i] = delta[i] * x[i];
+    }
+    for n in 0..state.len() {
+        let (b, c) = (b[n], c[n]);
+        let a = &op.a.row(n)[block.clone()];
+        let h = &mut state.row_mut(n)[block.clone()];
+        for i in 0..width {
+            h[i] = fma(exp(delta[i] * a[i]), h[i], dx[i] * b);
+            acc[i] = fma(h[i], c, acc[i]);
+        }
+    }
+    let d = &op.d[block];
+    for i in 0..width {
+        out[i] = fma(d[i], x[i], acc[i]);
+    }
+}

@@ -1,0 +1,200 @@
+//! Mamba-2's recurrence: one decay for each head.
+//!
+//! The state is the second largest thing that a decode step reads (after the weights) and the largest that it writes:
+//! 4 MiB in each layer of a 7B model. So it is walked once, in the order it lies in, and the sums stay in registers.
+
+use core::ops::Range;
+
+use crate::isa::Isa;
+use crate::lanes::Lanes;
+use crate::math::{exp, softplus};
+use crate::view::{ColumnsMut, LANES, Rows};
+
+/// Operands of [`Isa::state_space_dual`], for all heads.
+///
+/// # Shapes
+///
+/// - `xbc`: `[rows, n_heads · head_dim + 2 · n_groups · d_state]`
+/// - `dt`: `[rows, n_heads]`
+/// - `dt_bias`, `a`, `d`: `[n_heads]`
+#[derive(Clone, Copy, Debug)]
+pub struct StateSpaceDual<'a> {
+    /// `x`, then `b`, then `c`.
+    pub xbc: Rows<'a>,
+    /// Steps, before bias and softplus.
+    pub dt: Rows<'a>,
+    /// Added to `dt`.
+    pub dt_bias: &'a [f32],
+    /// Decays, negative.
+    pub a: &'a [f32],
+    /// Shares of the input in the output.
+    pub d: &'a [f32],
+    /// Sizes.
+    pub shape: SsdShape,
+}
+
+/// Sizes of a [`StateSpaceDual`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SsdShape {
+    /// Heads.
+    pub n_heads: usize,
+    /// Groups of neighbouring heads that share `b` and `c`; divides `n_heads`.
+    pub n_groups: usize,
+    /// Numbers of state per channel.
+    pub d_state: usize,
+    /// Channels of a head.
+    pub head_dim: usize,
+    /// Least step.
+    pub dt_min: f32,
+    /// Greatest step; may be infinite.
+    pub dt_max: f32,
+}
+
+impl Isa {
+    /// Advances the state of some heads token by token (Dao & Gu 2024, section 3).
+    ///
+    /// ```text
+    /// Δ = clamp(softplus(dt + dt_bias), dt_min, dt_max)
+    /// h[n] ← fma(exp(Δ · a), h[n], (Δ · x) · b[n])         y = Σₙ h[n] · c[n]      n from 0, fused
+    /// out  = fma(d, x, y)
+    /// ```
+    ///
+    /// # Shapes
+    ///
+    /// - `state`: `[heads · d_state, head_dim]` f32, updated: these heads only
+    /// - `out`: `[rows, heads · head_dim]` f32, overwritten: these heads only
+    ///
+    /// # Panics
+    ///
+    /// Panics if shapes disagree.
+    pub fn state_space_dual(
+        self,
+        op: &StateSpaceDual<'_>,
+        heads: Range<usize>,
+        state: &mut ColumnsMut<'_>,
+        out: &mut ColumnsMut<'_>,
+    ) {
+        check(op, &heads, state, out);
+        let SsdShape { d_state, head_dim, .. } = op.shape;
+        self.run(
+            #[inline(always)]
+            || {
+                for (index, head) in heads.enumerate() {
+                    for row in 0..op.xbc.len() {
+                        let out = &mut out.row_mut(row)[index * head_dim..][..head_dim];
+                        Token::new(op, head, row).advance(state, index * d_state, out);
+                    }
+                }
+            },
+        );
+    }
+}
+
+fn check(
+    op: &StateSpaceDual<'_>,
+    heads: &Range<usize>,
+    state: &ColumnsMut<'_>,
+    out: &ColumnsMut<'_>,
+) {
+    let SsdShape { n_heads, n_groups, d_state, head_dim, .. } = op.shape;
+    assert!(n_groups > 0 && n_heads.is_multiple_of(n_groups), "groups must divide the heads");
+    assert!(heads.start <= heads.end && heads.end <= n_heads, "heads out of range");
+    let rows = op.xbc.len();
+    assert_eq!(op.xbc.width(), n_heads * head_dim + 2 * n_groups * d_state, "xbc");
+    assert_eq!((op.dt.len(), op.dt.width()), (rows, n_heads), "dt");
+    assert_eq!([op.dt_bias.len(), op.a.len(), op.d.len()], [n_heads; 3], "dt_bias, a, d");
+    assert_eq!((state.len(), state.width()), (heads.len() * d_state, head_dim), "state");
+    assert_eq!((out.len(), out.width()), (rows, heads.len() * head_dim), "out");
+}
+
+/// One token as one head sees it.
+struct Token<'a> {
+    x: &'a [f32],
+    b: &'a [f32],
+    c: &'a [f32],
+    delta: f32,
+    decay: f32,
+    d: f32,
+}
+
+impl<'a> Token<'a> {
+    #[inline(always)]
+    fn new(op: &StateSpaceDual<'a>, head: usize, row: usize) -> Self {
+        let SsdShape { n_heads, n_groups, d_state, head_dim, dt_min, dt_max } = op.shape;
+        let (x, bc) = op.xbc.row(row).split_at(n_heads * head_dim);
+        let (b, c) = bc.split_at(n_groups * d_state);
+        let group = head / (n_heads / n_groups);
+        let delta = softplus(op.dt.row(row)[head] + op.dt_bias[head]);
+        let delta = if delta < dt_min { dt_min } else { delta };
+        let delta = if delta > dt_max { dt_max } else { delta };
+        Self {
+            x: &x[head * head_dim..][..head_dim],
+            b: &b[group * d_state..][..d_state],
+            c: &c[group * d_state..][..d_state],
+            delta,
+            decay: exp(delta * op.a[head]),
+            d: op.d[head],
+        }
+    }
+
+    /// Advances the rows of `state` from `first` on.
+    #[inline(always)]
+    fn advance(&self, state: &mut ColumnsMut<'_>, first: usize, out: &mut [f32]) {
+        let mut at = 0;
+        while at + 4 * LANES <= out.len() {
+            self.advance_lanes::<4>(state, first, at, out);
+            at += 4 * LANES;
+        }
+        while at + LANES <= out.len() {
+            self.advance_lanes::<1>(state, first, at, out);
+            at += LANES;
+        }
+        if at < out.len() {
+            self.advance_part(state, first, at, out);
+        }
+    }
+
+    /// Advances the channels `at..at + 16·P`.
+    #[inline(always)]
+    fn advance_lanes<const P: usize>(
+        &self,
+        state: &mut ColumnsMut<'_>,
+        first: usize,
+        at: usize,
+        out: &mut [f32],
+    ) {
+        let mut dx = [Lanes::ZERO; P];
+        for p in 0..P {
+            dx[p] = Lanes::load(&self.x[at + p * LANES..]).scale(self.delta);
+        }
+        let mut acc = [Lanes::ZERO; P];
+        for (n, (&b, &c)) in self.b.iter().zip(self.c).enumerate() {
+            let h = &mut state.row_mut(first + n)[at..][..P * LANES];
+            for p in 0..P {
+                let lane = p * LANES..(p + 1) * LANES;
+                let new = Lanes::load(&h[lane.clone()]).scale_add(self.decay, dx[p].scale(b));
+                new.store(&mut h[lane]);
+                acc[p] = new.scale_add(c, acc[p]);
+            }
+        }
+        for p in 0..P {
+            let lane = at + p * LANES..at + (p + 1) * LANES;
+            Lanes::load(&self.x[lane.clone()]).scale_add(self.d, acc[p]).store(&mut out[lane]);
+        }
+    }
+
+    /// Advances the last channels, from `at` on, fewer than 16.
+    #[inline(always)]
+    fn advance_part(&self, state: &mut ColumnsMut<'_>, first: usize, at: usize, out: &mut [f32]) {
+        let x = Lanes::load_part(&self.x[at..]);
+        let dx = x.scale(self.delta);
+        let mut acc = Lanes::ZERO;
+        for (n, (&b, &c)) in self.b.iter().zip(self.c).enumerate() {
+            let h = &mut state.row_mut(first + n)[at..];
+            let new = Lanes::load_part(h).scale_add(self.decay, dx.scale(b));
+            new.store_part(h);
+            acc = new.scale_add(c, acc);
+        }
+        x.scale_add(self.d, acc).store_part(&mut out[at..]);
+    }
+}

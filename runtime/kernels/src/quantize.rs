@@ -1,0 +1,8 @@
+//! From f32 to integers with scales: activations while running, weights beforehand.
+
+mod pack;
+mod rows;
+mod search;
+
+pub use pack::{PackError, PackReport, pack_panel};
+pub use rows::{QuantizedRow, QuantizedRows};

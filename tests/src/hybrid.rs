@@ -1,0 +1,319 @@
+//! A model with every operator: an attention layer, a Mamba layer and a Mamba-2 layer, with awkward widths.
+
+use dynamax_bundle::{
+    Activation, DType, Kind, Layout, MetaBuf, Op, ProgramBuf, Rows, SectionKind, SectionSpec,
+    Segment, Tensor, TensorId, TokenIds, Writer,
+};
+use dynamax_engine::Line;
+use dynamax_kernels::format::{Format, PANEL};
+use dynamax_kernels::quantize::pack_panel;
+
+use crate::random::Random;
+
+/// Ids of the model.
+pub const VOCAB_SIZE: u32 = 83;
+/// Its sliding window: shorter than the sequences that tests feed it.
+pub const WINDOW: u32 = 19;
+
+const D_MODEL: u32 = 40;
+const D_INNER: u32 = 48;
+const EPS: f32 = 1e-5;
+
+/// A bundle in memory.
+#[derive(Debug)]
+pub struct Hybrid {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl Hybrid {
+    /// Its bytes, aligned as a mapped file's.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        Line::as_bytes(&self.lines, self.len)
+    }
+}
+
+/// Makes the model with matrices stored as `quant` and caches as `kv`.
+///
+/// # Panics
+///
+/// Panics if the bundle's own checks refuse it, which is a defect.
+#[must_use]
+pub fn hybrid(quant: DType, kv: DType) -> Hybrid {
+    let mut model = Model { random: Random::new(7), quant, kv, ..Model::default() };
+    let logits = model.layers();
+    let program = ProgramBuf {
+        segments: vec![Segment {
+            first_op: 0,
+            end_op: model.head as u16,
+            residual: model.residual,
+            layers: 3,
+        }],
+        tensors: model.tensors,
+        ops: model.ops,
+        logits,
+    };
+    let meta = MetaBuf {
+        architecture: "hybrid".into(),
+        name: "hybrid".into(),
+        created_by: "tests".into(),
+        quant,
+        params: 1,
+        d_model: D_MODEL,
+        n_layers: 3,
+        vocab_size: VOCAB_SIZE,
+        context_max: 4096,
+        context: 64,
+        max_rows: 8,
+        kv,
+        bos: None,
+        eos: TokenIds::default(),
+    };
+    let sections: Vec<&[u8]> = model.sections.iter().map(Vec::as_slice).collect();
+    let bytes =
+        Writer::new(meta, program, model.specs).expect("the model is sound").assemble(&sections);
+    Hybrid { lines: Line::copy_from(&bytes), len: bytes.len() }
+}
+
+struct Model {
+    random: Random,
+    quant: DType,
+    kv: DType,
+    tensors: Vec<Tensor>,
+    ops: Vec<Op>,
+    specs: Vec<SectionSpec>,
+    sections: Vec<Vec<u8>>,
+    residual: TensorId,
+    head: usize,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            random: Random::new(1),
+            quant: DType::F32,
+            kv: DType::F32,
+            tensors: Vec::new(),
+            ops: Vec::new(),
+            specs: Vec::new(),
+            sections: Vec::new(),
+            residual: TensorId(0),
+            head: 0,
+        }
+    }
+}
+
+impl Model {
+    fn layers(&mut self) -> TensorId {
+        let table = self.matrix(VOCAB_SIZE, D_MODEL);
+        let x = self.op(D_MODEL, |out| Op::Embed { table, out });
+        let x = self.attention_layer(x);
+        let x = self.mamba_layer(x);
+        self.residual = self.mamba2_layer(x);
+        self.head = self.ops.len();
+        let x = self.residual;
+        let x = self.activation(Rows::Fixed(1), D_MODEL, |out| Op::Select { x, out });
+        let weight = self.vector(D_MODEL, 1.0, 0.2);
+        let x = self.activation(Rows::Fixed(1), D_MODEL, |out| Op::RmsNorm {
+            x,
+            weight,
+            out,
+            group: D_MODEL,
+            eps: EPS,
+        });
+        self.activation(Rows::Fixed(1), VOCAB_SIZE, |out| Op::Linear {
+            x,
+            weight: table,
+            bias: None,
+            out,
+        })
+    }
+
+    /// Query/key norm, rotary positions, 4 heads over 2, a sliding window, and a SwiGLU block.
+    fn attention_layer(&mut self, x: TensorId) -> TensorId {
+        const HEAD_DIM: u32 = 12;
+        let h = self.norm(x, D_MODEL);
+        let q = self.linear(h, 4 * HEAD_DIM, true);
+        let k = self.linear(h, 2 * HEAD_DIM, true);
+        let v = self.linear(h, 2 * HEAD_DIM, false);
+        let weight = self.vector(HEAD_DIM, 1.0, 0.2);
+        let q = self.op(4 * HEAD_DIM, |out| Op::RmsNorm {
+            x: q,
+            weight,
+            out,
+            group: HEAD_DIM,
+            eps: EPS,
+        });
+        let inv_freq = self.vector(HEAD_DIM / 2, 0.5, 0.4);
+        let angles = self.op(HEAD_DIM, |out| Op::RopeAngles { inv_freq, out });
+        let q = self.op(4 * HEAD_DIM, |out| Op::Rope { x: q, angles, out, head_dim: HEAD_DIM });
+        let k = self.op(2 * HEAD_DIM, |out| Op::Rope { x: k, angles, out, head_dim: HEAD_DIM });
+        let (rows, width, dtype) = (Rows::Cache { window: WINDOW }, 2 * HEAD_DIM, self.kv);
+        let [k_cache, v_cache] =
+            [0; 2].map(|_| self.tensor(Tensor { dtype, rows, width, kind: Kind::State }));
+        let o = self.op(4 * HEAD_DIM, |out| Op::Attention {
+            q,
+            k,
+            v,
+            k_cache,
+            v_cache,
+            out,
+            n_heads: 4,
+            n_kv_heads: 2,
+            scale: 0.3,
+        });
+        let o = self.linear(o, D_MODEL, false);
+        let x = self.op(D_MODEL, |out| Op::Add { a: x, b: o, out });
+        let h = self.norm(x, D_MODEL);
+        let gate = self.linear(h, 70, false);
+        let up = self.linear(h, 70, false);
+        let y = self.op(70, |out| Op::SwiGlu { gate, up, out });
+        let y = self.linear(y, D_MODEL, false);
+        self.op(D_MODEL, |out| Op::Add { a: x, b: y, out })
+    }
+
+    fn mamba_layer(&mut self, x: TensorId) -> TensorId {
+        const D_STATE: u32 = 5;
+        let h = self.norm(x, D_MODEL);
+        let u = self.linear(h, D_INNER, false);
+        let z = self.linear(h, D_INNER, false);
+        let u = self.conv(u, D_INNER, Activation::Identity);
+        let u = self.op(D_INNER, |out| Op::Silu { x: u, out });
+        let dt = self.linear(u, 3, false);
+        let bc = self.linear(u, 2 * D_STATE, false);
+        let dt = self.linear(dt, D_INNER, true);
+        let a = self.plain(D_STATE, D_INNER, -1.5, 1.0);
+        let d = self.vector(D_INNER, 1.0, 0.2);
+        let state = self.state(D_STATE, D_INNER);
+        let y = self.op(D_INNER, |out| Op::SelectiveScan { x: u, dt, bc, a, d, state, out });
+        let y = self.op(D_INNER, |out| Op::SwiGlu { gate: z, up: y, out });
+        let y = self.linear(y, D_MODEL, false);
+        self.op(D_MODEL, |out| Op::Add { a: x, b: y, out })
+    }
+
+    fn mamba2_layer(&mut self, x: TensorId) -> TensorId {
+        const N_HEADS: u32 = 6;
+        const N_GROUPS: u32 = 2;
+        const D_STATE: u32 = 7;
+        let width = D_INNER + 2 * N_GROUPS * D_STATE;
+        let h = self.norm(x, D_MODEL);
+        let gate = self.linear(h, D_INNER, false);
+        let xbc = self.linear(h, width, false);
+        let dt = self.linear(h, N_HEADS, false);
+        let xbc = self.conv(xbc, width, Activation::Silu);
+        let dt_bias = self.vector(N_HEADS, -2.0, 1.0);
+        let a = self.vector(N_HEADS, -4.0, 3.0);
+        let d = self.vector(N_HEADS, 1.0, 0.2);
+        let state = self.state(N_HEADS * D_STATE, D_INNER / N_HEADS);
+        let y = self.op(D_INNER, |out| Op::StateSpaceDual {
+            xbc,
+            dt,
+            dt_bias,
+            a,
+            d,
+            state,
+            out,
+            n_heads: N_HEADS,
+            n_groups: N_GROUPS,
+            d_state: D_STATE,
+            dt_min: 0.001,
+            dt_max: f32::INFINITY,
+        });
+        let weight = self.vector(D_INNER, 1.0, 0.2);
+        let group = D_INNER / N_GROUPS;
+        let y =
+            self.op(D_INNER, |out| Op::GatedRmsNorm { x: y, gate, weight, out, group, eps: EPS });
+        let y = self.linear(y, D_MODEL, true);
+        self.op(D_MODEL, |out| Op::Add { a: x, b: y, out })
+    }
+
+    fn conv(&mut self, x: TensorId, channels: u32, activation: Activation) -> TensorId {
+        let weight = self.plain(4, channels, 0.0, 0.6);
+        let bias = Some(self.vector(channels, 0.0, 0.1));
+        let state = self.state(3, channels);
+        self.op(channels, |out| Op::CausalConv { x, weight, bias, state, out, activation })
+    }
+
+    fn norm(&mut self, x: TensorId, width: u32) -> TensorId {
+        let weight = self.vector(width, 1.0, 0.2);
+        self.op(width, |out| Op::RmsNorm { x, weight, out, group: width, eps: EPS })
+    }
+
+    fn linear(&mut self, x: TensorId, d_out: u32, has_bias: bool) -> TensorId {
+        let d_in = self.tensors[x.index()].width;
+        let weight = self.matrix(d_out, d_in);
+        let bias = has_bias.then(|| self.vector(d_out, 0.0, 0.1));
+        self.op(d_out, |out| Op::Linear { x, weight, bias, out })
+    }
+
+    fn op(&mut self, width: u32, op: impl FnOnce(TensorId) -> Op) -> TensorId {
+        self.activation(Rows::Many, width, op)
+    }
+
+    fn activation(&mut self, rows: Rows, width: u32, op: impl FnOnce(TensorId) -> Op) -> TensorId {
+        let out = self.tensor(Tensor { dtype: DType::F32, rows, width, kind: Kind::Activation });
+        self.ops.push(op(out));
+        out
+    }
+
+    fn tensor(&mut self, tensor: Tensor) -> TensorId {
+        self.tensors.push(tensor);
+        TensorId(self.tensors.len() as u16 - 1)
+    }
+
+    fn state(&mut self, rows: u32, width: u32) -> TensorId {
+        self.tensor(Tensor { dtype: DType::F32, rows: Rows::Fixed(rows), width, kind: Kind::State })
+    }
+
+    fn vector(&mut self, width: u32, mean: f32, spread: f32) -> TensorId {
+        self.plain(1, width, mean, spread)
+    }
+
+    fn plain(&mut self, rows: u32, width: u32, mean: f32, spread: f32) -> TensorId {
+        let numbers = (0..rows * width)
+            .flat_map(|_| (mean + spread * self.random.unit()).to_le_bytes())
+            .collect();
+        self.weight(DType::F32, rows, width, Layout::Plain, numbers)
+    }
+
+    fn matrix(&mut self, d_out: u32, d_in: u32) -> TensorId {
+        let format = match self.quant {
+            DType::F32 => Format::F32,
+            DType::F16 => Format::F16,
+            DType::Q8 => Format::Q8,
+            DType::Q4 => Format::Q4,
+        };
+        let scale = 1.7 / (d_in as f32).sqrt();
+        let numbers: Vec<f32> = (0..d_out * d_in).map(|_| scale * self.random.unit()).collect();
+        let panel_bytes = format.panel_bytes(d_in as usize).expect("small");
+        let mut bytes = Vec::new();
+        for rows in numbers.chunks(PANEL * d_in as usize) {
+            let mut panel = vec![0; panel_bytes];
+            pack_panel(format, rows, d_in as usize, &mut panel).expect("finite");
+            bytes.extend(panel);
+        }
+        self.weight(self.quant, d_out, d_in, Layout::Tiled, bytes)
+    }
+
+    fn weight(
+        &mut self,
+        dtype: DType,
+        rows: u32,
+        width: u32,
+        layout: Layout,
+        bytes: Vec<u8>,
+    ) -> TensorId {
+        let section = self.sections.len() as u16;
+        let (name, kind, len) =
+            (format!("weight.{section}"), SectionKind::Weight, bytes.len() as u64);
+        self.specs.push(SectionSpec { name, kind, len });
+        self.sections.push(bytes);
+        self.tensor(Tensor {
+            dtype,
+            rows: Rows::Fixed(rows),
+            width,
+            kind: Kind::Weight { section, layout },
+        })
+    }
+}

@@ -1,0 +1,21 @@
+//! A small model that has every operator, for tests that span the runtime's crates.
+//!
+//! It needs neither Burn nor files, so that it also runs where only the runtime does: in emulation, on a board.
+
+mod hybrid;
+mod random;
+
+pub use hybrid::{Hybrid, VOCAB_SIZE, WINDOW, hybrid};
+pub use random::Random;
+
+/// FNV-1a over the bits of numbers: one number that changes if any bit does.
+#[must_use]
+pub fn hash_bits(numbers: impl IntoIterator<Item = f32>) -> u64 {
+    numbers.into_iter().fold(0xcbf2_9ce4_8422_2325, |hash, number| {
+        number
+            .to_bits()
+            .to_le_bytes()
+            .iter()
+            .fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    })
+}

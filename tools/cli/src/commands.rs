@@ -1,0 +1,23 @@
+//! One file for each verb.
+
+pub(crate) mod bench;
+pub(crate) mod build;
+pub(crate) mod check;
+pub(crate) mod eval;
+pub(crate) mod inspect;
+pub(crate) mod plan;
+pub(crate) mod run;
+pub(crate) mod train;
+pub(crate) mod verify;
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// Prints one JSON object on stdout.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}

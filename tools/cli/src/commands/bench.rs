@@ -1,0 +1,168 @@
+//! `dynamax bench`: prompt and decode speed, beside what the machine's memory allows.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use dynamax_bundle::{Kind, Op, Program, Rows};
+use serde::Serialize;
+
+use super::print_json;
+use crate::machine;
+use crate::quantity::show;
+use crate::session::{self, DecodeArguments, Session};
+use crate::source::Demo;
+
+/// Measure prompt and decode speed.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  dynamax bench m.dmx                       512 tokens in, 128 out, three times
+  dynamax bench m.dmx -p 128 -n 64 -r 5 -t 1
+  dynamax bench m.dmx --isa avx2 --json     another instruction set, same tokens")]
+pub(crate) struct Arguments {
+    /// The bundle; without one, the built-in demo.
+    bundle: Option<PathBuf>,
+    /// Which demo, without a bundle.
+    #[arg(long, value_enum, default_value_t)]
+    demo: Demo,
+    /// Tokens of the prompt.
+    #[arg(short = 'p', long = "prompt-tokens", default_value_t = 512)]
+    prompt: usize,
+    /// Tokens to decode.
+    #[arg(short = 'n', long = "tokens", default_value_t = 128)]
+    n: usize,
+    /// Repetitions; the median is reported.
+    #[arg(short = 'r', long, default_value_t = 3)]
+    repetitions: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    decode: DecodeArguments,
+}
+
+#[derive(Serialize)]
+struct Report {
+    prefill_tok_s: f64,
+    decode_tok_s: f64,
+    decode_bytes_per_token: u64,
+    read_gb_s: f64,
+    machine_read_gb_s: f64,
+    load_ms: f64,
+    threads: usize,
+    isa: &'static str,
+    depth_mean: f64,
+    agreement: Option<f64>,
+    peak_rss_bytes: Option<u64>,
+    planned_bytes: u64,
+}
+
+/// Rounds of the bandwidth measurement.
+const STREAM_ROUNDS: usize = 5;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    ensure!(
+        arguments.prompt > 0 && arguments.n > 0 && arguments.repetitions > 0,
+        "-p, -n and -r start at 1"
+    );
+    let source = session::source(arguments.bundle.as_ref(), arguments.demo)?;
+    let mut decode = arguments.decode.clone();
+    decode.context.get_or_insert((arguments.prompt + arguments.n) as u32);
+    let session = Session::open(&source, &decode)?;
+    let (prefill_s, decode_s) = measure(&session, arguments)?;
+    // Before the stream is measured, whose memory is not the model's.
+    let peak_rss_bytes = machine::peak_rss_bytes();
+    let bytes = bytes_per_token(session.model().program(), arguments);
+    let decode_tok_s = arguments.n as f64 / decode_s;
+    let report = Report {
+        prefill_tok_s: arguments.prompt as f64 / prefill_s,
+        decode_tok_s,
+        decode_bytes_per_token: bytes,
+        read_gb_s: bytes as f64 * decode_tok_s / 1e9,
+        machine_read_gb_s: machine::read_bandwidth(session.threads(), STREAM_ROUNDS) / 1e9,
+        load_ms: session.load_s * 1e3,
+        threads: session.threads(),
+        isa: session.isa().name(),
+        depth_mean: 1.0,
+        agreement: None,
+        peak_rss_bytes,
+        planned_bytes: session.model().sizes().total_bytes(),
+    };
+    if arguments.json { print_json(&report) } else { show_report(&report) }
+}
+
+/// Median seconds of the prompt, and of all decoded tokens.
+fn measure(session: &Session<'_>, arguments: &Arguments) -> Result<(f64, f64)> {
+    let mut memory = session.memory();
+    let mut decoder = session.decoder(&mut memory);
+    let vocab_size = session.model().vocab_size();
+    let prompt: Vec<u32> =
+        (0..arguments.prompt as u32).map(|index| (index * 7919 + 13) % vocab_size).collect();
+    let (mut prefills, mut decodes) = (Vec::new(), Vec::new());
+    for _ in 0..arguments.repetitions {
+        decoder.reset();
+        let start = Instant::now();
+        let mut token = session.isa().argmax(decoder.feed(&prompt)?) as u32;
+        prefills.push(start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        for _ in 0..arguments.n {
+            token = session.isa().argmax(decoder.feed(&[token])?) as u32;
+        }
+        decodes.push(start.elapsed().as_secs_f64());
+    }
+    Ok((median(&mut prefills), median(&mut decodes)))
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Bytes that decoding one token reads from memory: every weight of a linear operator, one row of the embedding, small
+/// weights, recurrent states (read and written), and the filled part of the caches, at the middle of the answer.
+fn bytes_per_token(program: &Program<'_>, arguments: &Arguments) -> u64 {
+    let position = (arguments.prompt + arguments.n / 2) as u64;
+    let mut bytes = 0;
+    for op in program.ops {
+        let operands = op.operands();
+        for id in operands.inputs.into_iter().flatten() {
+            let tensor = program.tensor(id);
+            if !matches!(tensor.kind, Kind::Weight { .. }) {
+                continue;
+            }
+            let stored = tensor.stored_bytes().unwrap_or(0);
+            let rows = if let Rows::Fixed(rows) = tensor.rows { u64::from(rows).max(1) } else { 1 };
+            bytes += if matches!(op, Op::Embed { .. }) { stored / rows } else { stored };
+        }
+        for id in operands.states.into_iter().flatten() {
+            let tensor = program.tensor(id);
+            let number_bytes = if tensor.dtype == dynamax_bundle::DType::F16 { 2 } else { 4 };
+            let width = u64::from(tensor.width) * number_bytes;
+            bytes += match tensor.rows {
+                Rows::Fixed(rows) => 2 * u64::from(rows) * width,
+                Rows::Cache { window: 0 } => position * width,
+                Rows::Cache { window } => position.min(window.into()) * width,
+                Rows::Many => 0,
+            };
+        }
+    }
+    bytes
+}
+
+fn show_report(report: &Report) -> Result<()> {
+    println!("prefill   {:>9.1} tok/s", report.prefill_tok_s);
+    println!("decode    {:>9.1} tok/s", report.decode_tok_s);
+    println!(
+        "memory    {:>9.1} GB/s of the machine's {:.1} ({:.0} %), {} a token",
+        report.read_gb_s,
+        report.machine_read_gb_s,
+        100.0 * report.read_gb_s / report.machine_read_gb_s,
+        show(report.decode_bytes_per_token)
+    );
+    println!("planned   {:>12}", show(report.planned_bytes));
+    println!("peak RSS  {:>12}", report.peak_rss_bytes.map_or_else(|| "unknown".into(), show));
+    println!("on        {} × {}, loaded in {:.0} ms", report.isa, report.threads, report.load_ms);
+    Ok(())
+}

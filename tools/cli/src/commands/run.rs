@@ -1,0 +1,289 @@
+//! `dynamax run`: speaks from a bundle.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use dynamax_engine::{Decoder, Sampler};
+use serde::Serialize;
+
+use super::print_json;
+use crate::machine;
+use crate::quantity::show;
+use crate::session::{self, DecodeArguments, SamplingArguments, Session};
+use crate::source::Demo;
+use crate::text::{Text, TextStream};
+
+/// Generate text.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  dynamax run \"Once upon a time\"                      the built-in demo
+  dynamax run m.dmx \"Once upon a time\" -n 64          a bundle
+  dynamax run m.dmx --tokens-in 1,403,407 -n 8 --json  token ids in, JSON out
+  dynamax run m.dmx \"Dear\" --temperature 0.8 --top-p 0.95 --seed 7")]
+pub(crate) struct Arguments {
+    /// Bundle, then prompt; with one value, a path of a bundle or else a prompt for the demo.
+    #[arg(value_name = "BUNDLE] [PROMPT", num_args = 0..=2)]
+    inputs: Vec<String>,
+    /// Which demo, without a bundle.
+    #[arg(long, value_enum, default_value_t)]
+    demo: Demo,
+    /// Tokens to generate at most; by default 128, or what the planned context leaves.
+    #[arg(short = 'n', long = "tokens")]
+    n: Option<usize>,
+    /// Token ids instead of a prompt.
+    #[arg(long, value_delimiter = ',', num_args = 0..)]
+    tokens_in: Option<Vec<u32>>,
+    /// Go on behind a token that ends the text.
+    #[arg(long)]
+    ignore_eos: bool,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    sampling: SamplingArguments,
+    #[command(flatten)]
+    decode: DecodeArguments,
+}
+
+/// Tokens generated without `-n`.
+const DEFAULT_TOKENS: usize = 128;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let (bundle, prompt) = split_inputs(&arguments.inputs);
+    let source = session::source(bundle.as_ref(), arguments.demo)?;
+    let session = Session::open(&source, &arguments.decode)?;
+    let text = Text::of(&session.bundle)?;
+    let prompt = match (&arguments.tokens_in, prompt) {
+        (Some(ids), _) => ids.clone(),
+        (None, Some(prompt)) => text.encode(&prompt)?,
+        (None, None) => Vec::new(),
+    };
+    let answer = generate(&session, &text, &prompt, arguments)?;
+    if arguments.json { print_json(&answer.report) } else { summarise(&answer) }
+}
+
+/// One value is a bundle if it is named like one or is there; else it is a prompt.
+fn split_inputs(inputs: &[String]) -> (Option<PathBuf>, Option<String>) {
+    match inputs {
+        [] => (None, None),
+        [one]
+            if Path::new(one).extension().is_some_and(|ending| ending == "dmx")
+                || Path::new(one).is_file() =>
+        {
+            (Some(one.into()), None)
+        }
+        [one] => (None, Some(one.clone())),
+        [bundle, prompt, ..] => (Some(bundle.into()), Some(prompt.clone())),
+    }
+}
+
+/// What was generated.
+struct Answer {
+    report: Report,
+    load_s: f64,
+    total_s: f64,
+}
+
+/// The JSON of a run.
+#[derive(Serialize)]
+struct Report {
+    tokens: Vec<u32>,
+    text: String,
+    prompt_tokens: usize,
+    exits: Vec<u16>,
+    decode_tok_s: f64,
+    prefill_tok_s: f64,
+    ttft_ms: f64,
+    depth_mean: f64,
+    agreement: Option<f64>,
+    energy_mj_per_token: Option<f64>,
+    energy_source: Option<&'static str>,
+    latency_ms_p50: f64,
+    latency_ms_p99: f64,
+    planned_bytes: u64,
+    peak_rss_bytes: Option<u64>,
+    backend: &'static str,
+    isa: &'static str,
+    threads: usize,
+}
+
+fn generate(
+    session: &Session<'_>,
+    text: &Text,
+    prompt: &[u32],
+    arguments: &Arguments,
+) -> Result<Answer> {
+    let started = Instant::now();
+    let mut memory = session.memory();
+    let mut sampler_memory = session.sampler_memory();
+    let model = session.model();
+    let mut sampler =
+        Sampler::new(arguments.sampling.resolve()?, model.vocab_size(), &mut sampler_memory);
+    let mut decoder = session.decoder(&mut memory);
+    let n = tokens_to_generate(prompt.len(), model.settings().context as usize, arguments.n)?;
+
+    sampler.see(prompt);
+    let mut out = Out::new(text, prompt, arguments.json);
+    let mut next = sampler.choose(decoder.feed(prompt)?);
+    let ttft_s = started.elapsed().as_secs_f64();
+    let mut latencies_s = Vec::with_capacity(n);
+    let mut tokens = Vec::with_capacity(n);
+    while tokens.len() < n {
+        let ends = session.bundle.meta().eos.contains(next) && !arguments.ignore_eos;
+        if ends {
+            break;
+        }
+        tokens.push(next);
+        out.token(next)?;
+        if tokens.len() < n {
+            let start = Instant::now();
+            next = sampler.choose(decoder.feed(&[next])?);
+            latencies_s.push(start.elapsed().as_secs_f64());
+        }
+    }
+    out.end()?;
+    let report = report(session, &decoder, text, prompt.len(), tokens, ttft_s, &mut latencies_s);
+    Ok(Answer { report, load_s: session.load_s, total_s: started.elapsed().as_secs_f64() })
+}
+
+/// How many tokens to generate: as asked, if the planned context allows it.
+fn tokens_to_generate(prompt: usize, context: usize, asked: Option<usize>) -> Result<usize> {
+    // The last token is shown but never fed.
+    let room = (context + 1).saturating_sub(prompt);
+    let Some(asked) = asked else { return Ok(room.min(DEFAULT_TOKENS)) };
+    ensure!(
+        asked <= room || prompt > context,
+        "-n {asked} behind a prompt of {prompt} tokens does not fit into the planned context of {context}: ask for at \
+         most {room}, or plan more with --context"
+    );
+    Ok(asked)
+}
+
+fn report(
+    session: &Session<'_>,
+    decoder: &Decoder<'_>,
+    text: &Text,
+    prompt_tokens: usize,
+    tokens: Vec<u32>,
+    ttft_s: f64,
+    latencies_s: &mut [f64],
+) -> Report {
+    latencies_s.sort_unstable_by(f64::total_cmp);
+    let decode_s: f64 = latencies_s.iter().sum();
+    let last_segment = decoder.model().program().segments.len() as u16 - 1;
+    Report {
+        text: text.decode(&tokens),
+        exits: vec![last_segment; tokens.len()],
+        tokens,
+        prompt_tokens,
+        decode_tok_s: rate(latencies_s.len(), decode_s),
+        prefill_tok_s: rate(prompt_tokens, ttft_s),
+        ttft_ms: ttft_s * 1e3,
+        depth_mean: 1.0,
+        agreement: None,
+        energy_mj_per_token: None,
+        energy_source: None,
+        latency_ms_p50: quantile(latencies_s, 0.5) * 1e3,
+        latency_ms_p99: quantile(latencies_s, 0.99) * 1e3,
+        planned_bytes: decoder.model().sizes().total_bytes(),
+        peak_rss_bytes: machine::peak_rss_bytes(),
+        backend: "cpu",
+        isa: session.isa().name(),
+        threads: session.threads(),
+    }
+}
+
+fn rate(count: usize, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}
+
+/// The smallest value that at least this share of all values does not exceed; 0 without values.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
+}
+
+/// Streams text to stdout.
+struct Out<'t> {
+    stream: Option<TextStream<'t>>,
+}
+
+impl<'t> Out<'t> {
+    fn new(text: &'t Text, prompt: &[u32], json: bool) -> Self {
+        Self { stream: (!json).then(|| TextStream::new(text, prompt)) }
+    }
+
+    fn token(&mut self, token: u32) -> Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let mut out = std::io::stdout().lock();
+        out.write_all(stream.push(token).as_bytes())?;
+        out.flush()?;
+        Ok(())
+    }
+
+    fn end(&self) -> Result<()> {
+        if self.stream.is_some() {
+            writeln!(std::io::stdout())?;
+        }
+        Ok(())
+    }
+}
+
+/// The last line: on stderr, so that stdout is the text alone.
+fn summarise(answer: &Answer) -> Result<()> {
+    let Report { tokens, decode_tok_s, prefill_tok_s, latency_ms_p50, planned_bytes, .. } =
+        &answer.report;
+    let used = answer.report.peak_rss_bytes.map_or_else(|| "unknown".into(), show);
+    let (dim, plain) =
+        if std::io::stderr().is_terminal() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+    let mut err = std::io::stderr().lock();
+    writeln!(
+        err,
+        "{dim}{} tokens in {:.2} s · {decode_tok_s:.1} tok/s · {latency_ms_p50:.2} ms/token · prompt \
+         {prefill_tok_s:.0} tok/s · load {:.0} ms · depth {:.0} % · energy not measured · memory planned {}, used \
+         {used} · {} {} × {}{plain}",
+        tokens.len(),
+        answer.total_s,
+        answer.load_s * 1e3,
+        answer.report.depth_mean * 100.0,
+        show(*planned_bytes),
+        answer.report.backend,
+        answer.report.isa,
+        answer.report.threads,
+    )
+    .context("stderr is closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_value_is_a_bundle_only_if_named_so() {
+        let split = |one: &str| split_inputs(&[one.to_owned()]);
+        assert_eq!(split("m.dmx"), (Some("m.dmx".into()), None), "a bundle, there or not");
+        assert_eq!(split("Once upon a time"), (None, Some("Once upon a time".into())), "a prompt");
+    }
+
+    #[test]
+    fn quantiles_are_values_that_occurred() {
+        let sorted = [1.0, 2.0, 3.0, 4.0];
+        assert!((quantile(&sorted, 0.5) - 2.0).abs() < 1e-9, "half of them are at most 2");
+        assert!((quantile(&sorted, 0.99) - 4.0).abs() < 1e-9, "the largest");
+        assert!(quantile(&[], 0.5).abs() < 1e-9, "nothing");
+    }
+
+    #[test]
+    fn more_tokens_than_the_context_are_refused() {
+        assert_eq!(
+            tokens_to_generate(10, 100, None).ok(),
+            Some(91),
+            "the rest of the context, and one to show"
+        );
+        assert!(tokens_to_generate(10, 100, Some(92)).is_err(), "one too many");
+    }
+}

@@ -1,0 +1,47 @@
+//! What this machine says about itself: memory in use, and how fast it reads.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Most memory that this process has held, in bytes; `None` where the system does not say.
+pub(crate) fn peak_rss_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Threads that work by default: one for each core.
+pub(crate) fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Bytes read by a bandwidth measurement: far beyond any cache.
+const STREAM_BYTES: usize = 1 << 29;
+
+/// Measures how fast `threads` threads stream memory, in bytes per second: the best of several rounds.
+pub(crate) fn read_bandwidth(threads: usize, rounds: usize) -> f64 {
+    let data = vec![1_u64; STREAM_BYTES / size_of::<u64>()];
+    let share = data.len().div_ceil(threads);
+    let round = |_| {
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for part in data.chunks(share) {
+                scope.spawn(move || black_box(sum(part)));
+            }
+        });
+        STREAM_BYTES as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..rounds).map(round).fold(0.0, f64::max)
+}
+
+/// A sum over independent accumulators, which the compiler turns into wide loads.
+fn sum(data: &[u64]) -> u64 {
+    let mut lanes = [0_u64; 32];
+    for chunk in data.chunks_exact(32) {
+        for (lane, number) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.wrapping_add(*number);
+        }
+    }
+    lanes.iter().fold(0, |sum, lane| sum.wrapping_add(*lane))
+}

@@ -1,0 +1,76 @@
+//! `dynamax`: from a checkpoint to a bundle to tokens, on the workstation.
+//!
+//! ```text
+//! commands/   one file for each verb: arguments, what it does, how it is shown
+//! source      opens bundles: mapped files, and the demos inside this binary
+//! session     a bundle, loaded and planned, ready to decode
+//! text        tokens ⇄ text
+//! verified    which large bundles are known to be whole
+//! ```
+
+mod board;
+mod commands;
+mod failure;
+mod machine;
+mod progress;
+mod quantity;
+mod session;
+mod source;
+mod text;
+mod verified;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use commands::{bench, build, check, eval, inspect, plan, run, train, verify};
+use failure::Failure;
+
+/// Language models for boards, inside a budget: build bundles from checkpoints, look into them, run them.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  dynamax run \"Once upon a time\"                 speak, from the built-in demo
+  dynamax build ./Mistral-7B-v0.3 -o m.dmx       import, quantize to q4, plan, pack
+  dynamax inspect m.dmx                          what is inside
+  dynamax plan m.dmx --svg plan.svg              the memory plan, as a picture
+  dynamax run m.dmx \"The board said\" -n 64       speak, from your own bundle"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Arguments),
+    Build(build::Arguments),
+    Inspect(inspect::Arguments),
+    Plan(plan::Arguments),
+    Check(check::Arguments),
+    Bench(bench::Arguments),
+    Eval(eval::Arguments),
+    Train(Box<train::Arguments>),
+    Verify(verify::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Build(arguments) => build::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Plan(arguments) => plan::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => Failure::report(&error),
+    }
+}

@@ -1,0 +1,82 @@
+//! The steps of `cargo xtask ci`.
+//!
+//! Everything is built in the release profile: the workspace's own `cargo run --release` then shares every dependency
+//! with the checks, and tests of kernels and training would take minutes without optimisation.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::tidy;
+
+/// One check.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) run: fn() -> Result<()>,
+}
+
+/// All checks, cheap ones first.
+pub(crate) const STEPS: &[Step] = &[
+    Step { name: "fmt", what: "the code is formatted", run: fmt },
+    Step { name: "tidy", what: "our own rules: dependencies, links, words", run: tidy::run },
+    Step { name: "bare", what: "the runtime builds without an operating system", run: bare },
+    Step { name: "clippy", what: "no lint warns", run: clippy },
+    Step { name: "test", what: "all tests on this machine", run: test },
+    Step { name: "aarch64", what: "the runtime's tests on arm64, in emulation", run: aarch64 },
+    Step { name: "doc", what: "the documentation builds and its links resolve", run: doc },
+    Step { name: "ndarray", what: "the operators on Burn's other CPU backend", run: ndarray },
+];
+
+/// Crates that a board runs, and the tests that need nothing else.
+const RUNTIME: [&str; 4] = ["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine"];
+
+fn fmt() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"])
+}
+
+fn bare() -> Result<()> {
+    let mut arguments =
+        vec!["build", "--release", "--no-default-features", "--target", "aarch64-unknown-none"];
+    arguments.extend(RUNTIME.iter().flat_map(|package| ["-p", package]));
+    cargo(&arguments)
+}
+
+fn clippy() -> Result<()> {
+    cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+fn test() -> Result<()> {
+    cargo(&["test", "--release", "--workspace"])
+}
+
+fn aarch64() -> Result<()> {
+    let mut arguments = vec!["test", "--release", "--target", "aarch64-unknown-linux-gnu"];
+    let features = RUNTIME.map(|package| format!("{package}/std")).join(",");
+    arguments.extend(["--features", &features]);
+    arguments.extend(RUNTIME.iter().flat_map(|package| ["-p", package]));
+    arguments.extend(["-p", "dynamax-tests"]);
+    cargo(&arguments)
+}
+
+fn doc() -> Result<()> {
+    cargo(&["doc", "--release", "--workspace", "--no-deps", "--document-private-items"])
+}
+
+/// Last, because another set of features builds Burn once more.
+fn ndarray() -> Result<()> {
+    cargo(&["test", "--release", "-p", "dynamax-burn", "--features", "ndarray"])
+}
+
+/// Runs cargo in the workspace.
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    println!("$ cargo {}", arguments.join(" "));
+    let status = Command::new(cargo)
+        .args(arguments)
+        .current_dir(tidy::root())
+        .status()
+        .context("cargo cannot be run")?;
+    ensure!(status.success(), "cargo {} failed", arguments[0]);
+    Ok(())
+}
