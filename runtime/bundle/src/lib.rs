@@ -54,7 +54,8 @@ pub use prelude::{FORMAT_VERSION, MAGIC, PRELUDE_BYTES};
 #[cfg(feature = "alloc")]
 pub use program::ProgramBuf;
 pub use program::{
-    Activation, DType, Kind, Layout, Op, Operands, Program, Rows, Segment, Tensor, TensorId,
+    Activation, Classifier, DType, Exit, Kind, Layout, Op, Operands, Program, Rows, Segment,
+    StateMode, Tensor, TensorId,
 };
 pub use section::{Section, SectionKind, Sections};
 pub use stored::{ALIGN_BYTES, BLOCK_INPUTS, PANEL_ROWS, panel_bytes};

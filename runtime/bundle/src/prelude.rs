@@ -21,7 +21,7 @@ use crate::stored::align;
 /// change.
 pub const MAGIC: [u8; 8] = *b"\x89DMX\r\n\x1a\n";
 /// The only version that this crate reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Length of the prelude; the header follows.
 pub const PRELUDE_BYTES: usize = 64;
 

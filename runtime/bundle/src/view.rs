@@ -8,7 +8,7 @@ use crate::meta::Meta;
 use crate::prelude::Prelude;
 #[cfg(feature = "alloc")]
 use crate::program::ProgramBuf;
-use crate::program::{DType, Kind, Op, Program, Rows, Segment, Tensor};
+use crate::program::{DType, Exit, Kind, Op, Program, Rows, Segment, Tensor};
 use crate::section::{SectionKind, Sections};
 use crate::stored::align;
 
@@ -103,15 +103,18 @@ impl<'a> Bundle<'a> {
         tensors: &'s mut [Tensor],
         ops: &'s mut [Op],
         segments: &'s mut [Segment],
+        exits: &'s mut [Exit],
     ) -> Result<Program<'s>, BundleError> {
         let counts = self.counts();
         let tensors = prefix(tensors, "tensors", counts.tensors)?;
         let ops = prefix(ops, "operators", counts.ops)?;
         let segments = prefix(segments, "segments", counts.segments)?;
+        let exits = prefix(exits, "exits", counts.exits)?;
         fill(self.header.tensors, "tensor", tensors)?;
         fill(self.header.ops, "operator", ops)?;
         fill(self.header.segments, "segment", segments)?;
-        let program = Program { tensors, ops, segments, logits: self.header.lists.logits };
+        fill(self.header.exits, "exit", exits)?;
+        let program = Program { tensors, ops, segments, exits, logits: self.header.lists.logits };
         check_program(&program, self.meta())?;
         Ok(program)
     }
@@ -127,8 +130,9 @@ impl<'a> Bundle<'a> {
         let mut tensors = alloc::vec![Tensor::EMPTY; counts.tensors];
         let mut ops = alloc::vec![Op::EMPTY; counts.ops];
         let mut segments = alloc::vec![Segment::EMPTY; counts.segments];
-        let logits = self.read_program(&mut tensors, &mut ops, &mut segments)?.logits;
-        Ok(ProgramBuf { tensors, ops, segments, logits })
+        let mut exits = alloc::vec![Exit::EMPTY; counts.exits];
+        let logits = self.read_program(&mut tensors, &mut ops, &mut segments, &mut exits)?.logits;
+        Ok(ProgramBuf { tensors, ops, segments, exits, logits })
     }
 
     /// Sections follow each other without gap or overlap, up to the end of the file.

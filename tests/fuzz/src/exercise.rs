@@ -3,6 +3,7 @@
 //! One function, run by the fuzzer on what it finds, and by the plain tests on the corpus and seeded changes of it.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use dynamax_bundle::{
     Bundle, BundleError, Hasher, Kind, Op, Program, Rows, SectionKind, SectionSpec, TensorId,
@@ -95,11 +96,13 @@ fn facts_hold(bundle: &Bundle<'_>, program: &Program<'_>) {
             assert_eq!(program.tensor(id).kind, Kind::State, "state of operator {index}");
             assert!(touched.insert(id), "operator {index} updates once more");
         }
-        let in_head = program.head().contains(&index);
-        let rows = if in_head { Rows::Fixed(1) } else { Rows::Many };
-        assert_eq!(program.tensor(operands.output).rows, rows, "rows of operator {index}");
         shapes_fit(program, op);
     }
+    for segment in program.segments {
+        part_is_alone(program, segment.ops(), None);
+    }
+    part_is_alone(program, program.head(), Some(0));
+    exits_follow(program);
     for (index, tensor) in program.tensors.iter().enumerate() {
         if let Kind::Weight { section, .. } = tensor.kind {
             let len = bundle.section(section.into()).len() as u64;
@@ -118,6 +121,47 @@ fn facts_hold(bundle: &Bundle<'_>, program: &Program<'_>) {
     assert!(!program.segments.is_empty() && start < program.ops.len(), "a segment and a head");
     let logits = program.tensor(program.logits);
     assert_eq!((logits.width, logits.rows), (meta.vocab_size, Rows::Fixed(1)), "logits");
+}
+
+/// A part reads of others nothing but one residual, and has one row from its select on: `Some(0)` for a head, whose
+/// select is first.
+fn part_is_alone(program: &Program<'_>, ops: Range<usize>, select: Option<usize>) {
+    let is_select = |index: &usize| matches!(program.ops[*index], Op::Select { .. });
+    let selects: Vec<usize> = ops.clone().filter(is_select).collect();
+    assert!(selects.len() <= 1, "at most one select from {ops:?}");
+    assert!(select.is_none_or(|at| selects == [ops.start + at]), "a head of {ops:?} selects first");
+    let own: HashSet<TensorId> =
+        ops.clone().map(|index| program.ops[index].operands().output).collect();
+    let mut foreign = HashSet::new();
+    for index in ops {
+        let operands = program.ops[index].operands();
+        let behind = selects.first().is_some_and(|select| index >= *select);
+        let rows = if behind { Rows::Fixed(1) } else { Rows::Many };
+        assert_eq!(program.tensor(operands.output).rows, rows, "rows of operator {index}");
+        let has_states = operands.states.iter().any(Option::is_some);
+        assert!(!has_states || !behind, "operator {index} updates a state from one row");
+        let activation = |id: &TensorId| program.tensor(*id).kind == Kind::Activation;
+        let read = operands.inputs.into_iter().flatten().filter(activation);
+        foreign.extend(read.filter(|id| !own.contains(id)));
+    }
+    let residual = |id: &TensorId| program.segments.iter().any(|segment| segment.residual == *id);
+    assert!(foreign.len() <= 1 && foreign.iter().all(residual), "only a residual passes");
+}
+
+fn exits_follow(program: &Program<'_>) {
+    let (mut end, mut segment) = (program.head().end, None);
+    for exit in program.exits {
+        assert!(segment < Some(exit.segment), "exits are in the order of their segments");
+        assert!(usize::from(exit.segment) + 1 < program.segments.len(), "none at the last");
+        assert_eq!((exit.probe().start, exit.probe().end), (end, exit.head().start), "no gap");
+        assert!(!exit.probe().is_empty(), "a probe");
+        part_is_alone(program, exit.probe(), None);
+        part_is_alone(program, exit.head(), Some(0));
+        let widths = [exit.score, exit.logits].map(|id| program.tensor(id).width);
+        assert_eq!(widths, [2, program.tensor(program.logits).width], "score and logits");
+        (end, segment) = (exit.head().end, Some(exit.segment));
+    }
+    assert_eq!(end, program.ops.len(), "the last exit ends the list");
 }
 
 /// As far as kernels index: no further than what is there.

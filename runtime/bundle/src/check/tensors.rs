@@ -10,6 +10,7 @@ pub(super) fn check(program: &Program<'_>) -> Result<(), ProgramError> {
         ("tensors", program.tensors.len()),
         ("operators", program.ops.len()),
         ("segments", program.segments.len()),
+        ("exits", program.exits.len()),
     ];
     for (what, found) in lists {
         let found = found as u64;

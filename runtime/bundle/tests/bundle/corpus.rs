@@ -13,7 +13,7 @@ fn folder() -> PathBuf {
 fn corpus() -> Vec<(&'static str, Vec<u8>)> {
     let small = tiny().file();
     let mut next_version = small.clone();
-    next_version[8] = 2;
+    next_version[8] = 3;
     let mut cut = small.clone();
     cut.truncate(200);
     let mut one_row_short = hybrid();
@@ -37,7 +37,7 @@ fn corpus() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Also holds the format still: a bundle of version 1 is written today as it was on the first day.
+/// Also holds the format still: a bundle of version 2 is written today as it was on the first day.
 ///
 /// `BLESS=1` writes the files.
 #[test]
