@@ -36,6 +36,8 @@ use crate::program::{Program, TensorId};
 pub const MAX_WIDTH: u32 = 1 << 24;
 /// Most numbers in a weight or a fixed state: 256 GiB of f32.
 pub const MAX_ELEMENTS: u64 = 1 << 36;
+/// Most places where a token may leave: devices keep counters for each.
+pub const MAX_EXITS: usize = 16;
 /// Most positions where positions become f32: it holds every whole number up to this one.
 pub const MAX_POSITIONS: u32 = 1 << 24;
 

@@ -5,7 +5,7 @@ use dynamax_kernels::matrix::Matrix;
 
 use crate::arena::{Grid, Line};
 use crate::error::LoadError;
-use crate::memory::{self, Place, Settings, Sizes, Slot, Storage};
+use crate::memory::{self, Mark, Place, Settings, Sizes, Slot, Storage};
 
 /// A Program, its weights and its plan. Cheap to copy; shared by all workers.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +78,21 @@ impl<'m> Model<'m> {
         let slot = self.slot(id);
         let width = self.program.tensor(id).width as usize;
         Grid { offset: slot.offset as usize, width, stride: slot.stride as usize }
+    }
+
+    /// True for a tensor that is the residual stream.
+    pub(crate) fn is_stream(&self, id: TensorId) -> bool {
+        self.slot(id).mark.is_stream()
+    }
+
+    /// True for an activation that leads to a state.
+    pub(crate) fn is_wanted(&self, id: TensorId) -> bool {
+        self.slot(id).mark.is_wanted()
+    }
+
+    /// What an operator leads to.
+    pub(crate) fn op_mark(&self, step: usize) -> Mark {
+        self.slots[self.program.tensors.len() + step].mark
     }
 
     /// Rows that were planned.
@@ -277,17 +292,14 @@ mod owned {
         if need_now <= limit {
             return Ok(need_now);
         }
-        let rows_that_fit = if need(Settings { context: settings.max_rows, ..settings })? <= limit {
-            settings.max_rows
-        } else {
-            1
-        };
+        let all_rows = settings.with_context(settings.max_rows);
+        let rows_that_fit = if need(all_rows)? <= limit { settings.max_rows } else { 1 };
         // The longest context that fits, by halving: memory grows with the context.
         let (mut fits, mut too_long) = (0, settings.context);
         while too_long - fits > 1 {
             let context = fits + (too_long - fits) / 2;
-            let rows = rows_that_fit.min(context);
-            if need(Settings { context, max_rows: rows })? <= limit {
+            let rows = Settings { max_rows: rows_that_fit, ..settings };
+            if need(rows.with_context(context))? <= limit {
                 fits = context;
             } else {
                 too_long = context;

@@ -173,7 +173,7 @@ impl<'b> Session<'b> {
 pub(crate) fn settings(bundle: &Bundle<'_>, context: Option<u32>, rows: Option<u32>) -> Settings {
     let meta = bundle.meta();
     let context = context.unwrap_or(meta.context);
-    Settings { context, max_rows: rows.unwrap_or(meta.max_rows.min(context).max(1)) }
+    Settings::new(context, rows.unwrap_or(meta.max_rows.min(context).max(1)))
 }
 
 /// The instruction set with this name, or the best.

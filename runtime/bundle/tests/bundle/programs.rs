@@ -42,6 +42,7 @@ type Change = fn(&mut ProgramBuf);
 /// What is changed, the code that answers, and why.
 const WRONG: &[(u16, &str, Change)] = &[
     (100, "65,536 tensors", |p| p.tensors.resize(65_536, Tensor::EMPTY)),
+    (100, "17 exits", |p| p.exits.resize(17, Exit::EMPTY)),
     (101, "an f16 activation", |p| tensor!(p, Silu.out).dtype = DType::F16),
     (101, "an activation of two rows", |p| tensor!(p, Silu.out).rows = Rows::Fixed(2)),
     (101, "a cached activation", |p| tensor!(p, Silu.out).rows = Rows::Cache { window: 0 }),
