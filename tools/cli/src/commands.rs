@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod build;
+pub(crate) mod chat;
 pub(crate) mod check;
 pub(crate) mod eval;
 pub(crate) mod inspect;

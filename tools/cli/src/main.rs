@@ -2,10 +2,8 @@
 //!
 //! ```text
 //! commands/   one file for each verb: arguments, what it does, how it is shown
-//! source      opens bundles: mapped files, and the demos inside this binary
-//! session     a bundle, loaded and planned, ready to decode
-//! text        tokens ⇄ text
-//! verified    which large bundles are known to be whole
+//! source      where a command finds its bundle: a file, or a demo inside this binary
+//! session     the flags of commands that decode
 //! ```
 
 mod board;
@@ -16,14 +14,12 @@ mod progress;
 mod quantity;
 mod session;
 mod source;
-mod text;
-mod verified;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, build, check, eval, inspect, plan, run, train, verify};
+use commands::{bench, build, chat, check, eval, inspect, plan, run, train, verify};
 use failure::Failure;
 
 /// Language models for boards, inside a budget: build bundles from checkpoints, look into them, run them.
@@ -47,6 +43,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Chat(chat::Arguments),
     Build(build::Arguments),
     Inspect(inspect::Arguments),
     Plan(plan::Arguments),
@@ -60,6 +57,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Chat(arguments) => chat::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),

@@ -1,20 +1,13 @@
-//! A bundle, loaded and planned, ready to decode.
+//! The flags of commands that decode.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use dynamax_bundle::Bundle;
-use dynamax_engine::decoder::Crew;
-use dynamax_engine::model::fit;
-use dynamax_engine::{Decoder, Line, Loaded, Model, Sampling, Settings, Team, sample};
-use dynamax_kernels::Isa;
+use dynamax_engine::Sampling;
+use dynamax_session::{Contents, Options, Session, Source};
 
-use crate::machine;
 use crate::quantity::Bytes;
-use crate::source::{Demo, Source};
 
 /// Which executor runs the Program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -61,6 +54,21 @@ pub(crate) struct DecodeArguments {
     pub(crate) no_verify: bool,
 }
 
+impl DecodeArguments {
+    /// Checks, plans and resolves the bundle behind `source`.
+    pub(crate) fn open<'b>(&self, source: &'b Source) -> Result<Session<'b>> {
+        let options = Options {
+            threads: self.threads,
+            isa: self.isa.clone(),
+            context: self.context,
+            rows: self.rows,
+            memory_bytes: self.memory.map(|Bytes(limit)| limit),
+            contents: if self.no_verify { Contents::Unverified } else { Contents::Verified },
+        };
+        Session::open(source, &options)
+    }
+}
+
 /// Flags that choose tokens.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SamplingArguments {
@@ -94,93 +102,4 @@ impl SamplingArguments {
         }
         Ok(sampling)
     }
-}
-
-/// The bundle that a command names, or a demo.
-pub(crate) fn source(bundle: Option<&PathBuf>, demo: Demo) -> Result<Source> {
-    bundle.map_or_else(|| Ok(Source::demo(demo)), |path| Source::open(path))
-}
-
-/// A bundle with its plan.
-#[derive(Debug)]
-pub(crate) struct Session<'b> {
-    pub(crate) bundle: Bundle<'b>,
-    loaded: Loaded<'b>,
-    isa: Isa,
-    team: Option<Team>,
-    /// Seconds from the mapped file to here.
-    pub(crate) load_s: f64,
-}
-
-impl<'b> Session<'b> {
-    /// Checks, plans and resolves the bundle behind `source`.
-    pub(crate) fn open(source: &'b Source, arguments: &DecodeArguments) -> Result<Self> {
-        let start = Instant::now();
-        let bundle = if arguments.no_verify { source.bundle()? } else { source.verified()? };
-        let program = bundle.program_buf().with_context(|| source.path().display().to_string())?;
-        let settings = settings(&bundle, arguments.context, arguments.rows);
-        let (meta, section) = (bundle.meta(), |index: u16| bundle.section(index.into()));
-        if let Some(Bytes(limit)) = arguments.memory {
-            let weights_bytes =
-                program.tensors.iter().filter_map(dynamax_bundle::Tensor::stored_bytes).sum();
-            fit(&program, weights_bytes, meta.context_max, settings, limit)?;
-        }
-        let loaded = Loaded::new(program, section, meta.context_max, settings);
-        let loaded = loaded.with_context(|| source.path().display().to_string())?;
-        let threads = arguments.threads.map_or_else(machine::default_threads, NonZeroUsize::get);
-        let team = (threads > 1)
-            .then(|| Team::new(threads))
-            .transpose()
-            .context("threads cannot be started")?;
-        let isa = isa(arguments.isa.as_deref())?;
-        Ok(Self { bundle, loaded, isa, team, load_s: start.elapsed().as_secs_f64() })
-    }
-
-    /// The model.
-    pub(crate) fn model(&self) -> Model<'_> {
-        self.loaded.model()
-    }
-
-    /// The block of memory that a decoder works in.
-    pub(crate) fn memory(&self) -> Vec<Line> {
-        vec![Line::ZERO; self.model().memory_lines()]
-    }
-
-    /// The block of memory that a sampler works in.
-    pub(crate) fn sampler_memory(&self) -> Vec<Line> {
-        let bytes = sample::storage_bytes(self.model().vocab_size());
-        vec![Line::ZERO; bytes as usize / Line::BYTES]
-    }
-
-    /// A decoder over `memory`.
-    pub(crate) fn decoder<'s>(&'s self, memory: &'s mut [Line]) -> Decoder<'s> {
-        let crew = self.team.as_ref().map_or(Crew::Alone, Crew::Team);
-        Decoder::new(self.model(), memory, self.isa, crew)
-    }
-
-    /// Instruction set of the kernels.
-    pub(crate) fn isa(&self) -> Isa {
-        self.isa
-    }
-
-    /// Threads that work.
-    pub(crate) fn threads(&self) -> usize {
-        self.team.as_ref().map_or(1, Team::threads)
-    }
-}
-
-/// What to plan for: the flags, or else what the bundle says.
-pub(crate) fn settings(bundle: &Bundle<'_>, context: Option<u32>, rows: Option<u32>) -> Settings {
-    let meta = bundle.meta();
-    let context = context.unwrap_or(meta.context);
-    Settings::new(context, rows.unwrap_or(meta.max_rows.min(context).max(1)))
-}
-
-/// The instruction set with this name, or the best.
-fn isa(name: Option<&str>) -> Result<Isa> {
-    let Some(name) = name else { return Ok(Isa::detect()) };
-    Isa::by_name(name).with_context(|| {
-        let names: Vec<_> = Isa::available().map(Isa::name).collect();
-        format!("--isa {name}: this machine has {}; choose one of these", names.join(", "))
-    })
 }

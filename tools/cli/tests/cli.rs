@@ -72,6 +72,23 @@ fn text_goes_to_stdout_and_the_summary_to_stderr() {
 }
 
 #[test]
+fn a_conversation_in_a_pipe_answers_each_line() {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut chat = Command::new(env!("CARGO_BIN_EXE_dynamax"))
+        .args(["chat", "-n", "6", "--system", "Be brief."])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    chat.stdin.take().unwrap().write_all(b"Who is there?\n\n/new\nAnd now?\n").unwrap();
+    let output = chat.wait_with_output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && out.lines().count() >= 2, "two turns: {out:?}");
+    assert!(!out.contains("User:"), "an answer ends before the next turn: {out:?}");
+}
+
+#[test]
 fn every_golden_checkpoint_checks() {
     for folder in std::fs::read_dir(golden("")).unwrap() {
         let folder = folder.unwrap().path();

@@ -13,11 +13,12 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Which of our crates each may use. Dependencies point one way: host-only code never enters the runtime.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("dynamax-bundle", &[]),
     ("dynamax-plan", &[]),
     ("dynamax-kernels", &[]),
     ("dynamax-engine", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels"]),
+    ("dynamax-session", &["dynamax-bundle", "dynamax-kernels", "dynamax-engine"]),
     ("dynamax-burn", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine"]),
     (
         "dynamax-models",
@@ -31,6 +32,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "dynamax-plan",
             "dynamax-kernels",
             "dynamax-engine",
+            "dynamax-session",
             "dynamax-burn",
             "dynamax-models",
         ],
@@ -39,8 +41,14 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Crates that never see Burn.
-const WITHOUT_BURN: [&str; 5] =
-    ["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine", "dynamax-tests"];
+const WITHOUT_BURN: [&str; 6] = [
+    "dynamax-bundle",
+    "dynamax-plan",
+    "dynamax-kernels",
+    "dynamax-engine",
+    "dynamax-session",
+    "dynamax-tests",
+];
 
 /// What the top level holds, besides dot files.
 const TOP_LEVEL: [&str; 14] = [

@@ -7,12 +7,12 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use dynamax_bundle::DType;
 use dynamax_models::build::{BuildOptions, Built, Draft};
+use dynamax_session::Source;
 use serde::Serialize;
 
 use super::print_json;
 use crate::progress;
 use crate::quantity::show;
-use crate::source::Source;
 
 /// Import a checkpoint, quantize, lower, plan and pack it.
 #[derive(Args, Debug)]

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use dynamax_session::{Session, Text};
 use serde::Serialize;
 
 use super::print_json;
 use crate::progress;
-use crate::session::{self, DecodeArguments, Session};
-use crate::source::Demo;
-use crate::text::Text;
+use crate::session::DecodeArguments;
+use crate::source::{self, Demo};
 
 /// Measure how well a bundle models text.
 #[derive(Args, Debug)]
@@ -64,8 +64,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let data = arguments.data.display();
     let text = std::fs::read_to_string(&arguments.data)
         .with_context(|| format!("{data}: cannot be read as text"))?;
-    let source = session::source(arguments.bundle.as_ref(), arguments.demo)?;
-    let session = Session::open(&source, &arguments.decode)?;
+    let source = source::source(arguments.bundle.as_ref(), arguments.demo)?;
+    let session = arguments.decode.open(&source)?;
     let mut tokens = Text::of(&session.bundle)?.encode(&text)?;
     tokens.truncate(arguments.tokens.unwrap_or(usize::MAX));
     ensure!(tokens.len() > 1, "{data}: one token or none; give a longer text");

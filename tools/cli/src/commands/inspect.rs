@@ -10,8 +10,7 @@ use serde::Serialize;
 
 use super::print_json;
 use crate::quantity::show;
-use crate::session;
-use crate::source::Demo;
+use crate::source::{self, Demo};
 
 /// Show what is inside a bundle.
 #[derive(Args, Debug)]
@@ -66,7 +65,7 @@ struct Exit {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let source = session::source(arguments.bundle.as_ref(), arguments.demo)?;
+    let source = source::source(arguments.bundle.as_ref(), arguments.demo)?;
     let bundle = source.verified()?;
     let program = bundle.program_buf().with_context(|| source.path().display().to_string())?;
     let report = report(&bundle, &program, source.bytes().len() as u64);

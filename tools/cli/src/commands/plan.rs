@@ -16,8 +16,7 @@ use super::print_json;
 use crate::board::Board;
 use crate::failure::Failure;
 use crate::quantity::{Bytes, show};
-use crate::session;
-use crate::source::Demo;
+use crate::source::{self, Demo};
 
 /// Show the memory plan of a bundle, or plan bare buffers.
 #[derive(Args, Debug)]
@@ -94,10 +93,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn plan_bundle(arguments: &Arguments) -> Result<()> {
-    let source = session::source(arguments.bundle.as_ref(), arguments.demo)?;
+    let source = source::source(arguments.bundle.as_ref(), arguments.demo)?;
     let bundle = source.bundle()?;
     let program = bundle.program_buf().with_context(|| source.path().display().to_string())?;
-    let settings = session::settings(&bundle, arguments.context, arguments.rows);
+    let settings = dynamax_session::settings(&bundle, arguments.context, arguments.rows);
     let context_max = bundle.meta().context_max;
     let loaded = Loaded::new(
         program.clone(),

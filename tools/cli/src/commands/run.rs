@@ -7,14 +7,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use dynamax_engine::{Decoder, Sampler};
+use dynamax_session::{Session, Text, TextStream, machine};
 use serde::Serialize;
 
 use super::print_json;
-use crate::machine;
 use crate::quantity::show;
-use crate::session::{self, DecodeArguments, SamplingArguments, Session};
-use crate::source::Demo;
-use crate::text::{Text, TextStream};
+use crate::session::{DecodeArguments, SamplingArguments};
+use crate::source::{self, Demo};
 
 /// Generate text.
 #[derive(Args, Debug)]
@@ -54,8 +53,8 @@ const DEFAULT_TOKENS: usize = 128;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (bundle, prompt) = split_inputs(&arguments.inputs);
-    let source = session::source(bundle.as_ref(), arguments.demo)?;
-    let session = Session::open(&source, &arguments.decode)?;
+    let source = source::source(bundle.as_ref(), arguments.demo)?;
+    let session = arguments.decode.open(&source)?;
     let text = Text::of(&session.bundle)?;
     let prompt = match (&arguments.tokens_in, prompt) {
         (Some(ids), _) => ids.clone(),

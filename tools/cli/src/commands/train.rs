@@ -87,7 +87,7 @@ const SMOOTHING: f64 = 0.02;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let limit = limit(arguments)?;
-    let threads = arguments.threads.unwrap_or_else(crate::machine::default_threads);
+    let threads = arguments.threads.unwrap_or_else(dynamax_session::machine::default_threads);
     ensure!(threads > 0, "--threads starts at 1");
     // In a pool of its own: burn's operators take the threads of the pool that they are called from.
     let pool = rayon::ThreadPoolBuilder::new()
