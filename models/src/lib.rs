@@ -5,8 +5,10 @@ pub mod build;
 pub mod capture;
 pub mod checkpoint;
 pub mod config;
+pub mod exits;
 pub mod golden;
 pub mod layers;
+mod random;
 pub mod step;
 pub mod train;
 

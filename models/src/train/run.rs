@@ -19,6 +19,7 @@ use super::{Recipe, TrainError, parameters};
 use crate::backbone::Backbone;
 use crate::checkpoint::export;
 use crate::config::Config;
+use crate::layers::seeded;
 
 /// When a run is over: at the first limit it meets.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -81,9 +82,9 @@ impl Run {
             .map_err(|error| TrainError::Write { path: training, error })?;
         write_texts(dir, &tokenizer, &recipe, end)?;
         let device = Device::flex().autodiff();
-        device.seed(recipe.seed);
         let model = Backbone::new(&config, &device);
-        let adamw = AdamW::new(parameters::read(&model));
+        // Parameters are drawn when they are read first: here, and from a generator that no other thread shares.
+        let adamw = AdamW::new(seeded(recipe.seed, || parameters::read(&model)));
         let done = Progress { corpus: corpus.fingerprint, ..Progress::default() };
         let since = Instant::now();
         let mut run = Self {
