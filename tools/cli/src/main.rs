@@ -13,7 +13,6 @@ mod commands;
 mod failure;
 mod machine;
 mod progress;
-mod quantity;
 mod session;
 mod source;
 mod text;

@@ -7,13 +7,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use dynamax_bundle::Bundle;
+use dynamax_config::Bytes;
 use dynamax_engine::decoder::Crew;
 use dynamax_engine::model::fit;
 use dynamax_engine::{Decoder, Line, Loaded, Model, Sampling, Settings, Team, sample};
 use dynamax_kernels::Isa;
 
 use crate::machine;
-use crate::quantity::Bytes;
 use crate::source::{Demo, Source};
 
 /// Which executor runs the Program.

@@ -13,11 +13,13 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Which of our crates each may use. Dependencies point one way: host-only code never enters the runtime.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("dynamax-bundle", &[]),
     ("dynamax-plan", &[]),
     ("dynamax-kernels", &[]),
     ("dynamax-engine", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels"]),
+    ("dynamax-governor", &[]),
+    ("dynamax-config", &["dynamax-governor"]),
     ("dynamax-burn", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine"]),
     (
         "dynamax-models",
@@ -31,6 +33,8 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "dynamax-plan",
             "dynamax-kernels",
             "dynamax-engine",
+            "dynamax-governor",
+            "dynamax-config",
             "dynamax-burn",
             "dynamax-models",
         ],
@@ -39,8 +43,15 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Crates that never see Burn.
-const WITHOUT_BURN: [&str; 5] =
-    ["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine", "dynamax-tests"];
+const WITHOUT_BURN: [&str; 7] = [
+    "dynamax-bundle",
+    "dynamax-plan",
+    "dynamax-kernels",
+    "dynamax-engine",
+    "dynamax-governor",
+    "dynamax-config",
+    "dynamax-tests",
+];
 
 /// What the top level holds, besides dot files.
 const TOP_LEVEL: [&str; 14] = [

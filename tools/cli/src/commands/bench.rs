@@ -6,11 +6,11 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use clap::Args;
 use dynamax_bundle::{Kind, Op, Program, Rows};
+use dynamax_config::show_bytes as show;
 use serde::Serialize;
 
 use super::print_json;
 use crate::machine;
-use crate::quantity::show;
 use crate::session::{self, DecodeArguments, Session};
 use crate::source::Demo;
 

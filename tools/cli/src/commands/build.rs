@@ -6,12 +6,12 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use dynamax_bundle::DType;
+use dynamax_config::show_bytes as show;
 use dynamax_models::build::{BuildOptions, Built, Draft};
 use serde::Serialize;
 
 use super::print_json;
 use crate::progress;
-use crate::quantity::show;
 use crate::source::Source;
 
 /// Import a checkpoint, quantize, lower, plan and pack it.

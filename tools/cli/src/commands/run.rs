@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use dynamax_config::show_bytes as show;
 use dynamax_engine::{Decoder, Sampler};
 use serde::Serialize;
 
 use super::print_json;
 use crate::machine;
-use crate::quantity::show;
 use crate::session::{self, DecodeArguments, SamplingArguments, Session};
 use crate::source::Demo;
 use crate::text::{Text, TextStream};

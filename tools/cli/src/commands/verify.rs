@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use dynamax_config::show_bytes as show;
 use serde::Serialize;
 
 use super::print_json;
 use crate::failure::Failure;
-use crate::quantity::show;
 use crate::source::Source;
 
 /// Compare a bundle's contents with its hashes.
