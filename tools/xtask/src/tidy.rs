@@ -13,12 +13,14 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Which of our crates each may use. Dependencies point one way: host-only code never enters the runtime.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("dynamax-bundle", &[]),
     ("dynamax-plan", &[]),
     ("dynamax-kernels", &[]),
     ("dynamax-engine", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels"]),
     ("dynamax-session", &["dynamax-bundle", "dynamax-kernels", "dynamax-engine"]),
+    ("dynamax-governor", &[]),
+    ("dynamax-config", &["dynamax-governor"]),
     ("dynamax-burn", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine"]),
     (
         "dynamax-models",
@@ -33,6 +35,8 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "dynamax-kernels",
             "dynamax-engine",
             "dynamax-session",
+            "dynamax-governor",
+            "dynamax-config",
             "dynamax-burn",
             "dynamax-models",
         ],
@@ -41,12 +45,14 @@ const ALLOWED: [(&str, &[&str]); 10] = [
 ];
 
 /// Crates that never see Burn.
-const WITHOUT_BURN: [&str; 6] = [
+const WITHOUT_BURN: [&str; 8] = [
     "dynamax-bundle",
     "dynamax-plan",
     "dynamax-kernels",
     "dynamax-engine",
     "dynamax-session",
+    "dynamax-governor",
+    "dynamax-config",
     "dynamax-tests",
 ];
 

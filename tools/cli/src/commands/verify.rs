@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use dynamax_config::show_bytes as show;
 use dynamax_session::Source;
 use serde::Serialize;
 
 use super::print_json;
 use crate::failure::Failure;
-use crate::quantity::show;
 
 /// Compare a bundle's contents with its hashes.
 #[derive(Args, Debug)]
