@@ -2,6 +2,7 @@
 
 pub mod backbone;
 pub mod build;
+pub mod calibrate;
 pub mod capture;
 pub mod checkpoint;
 pub mod config;
