@@ -112,6 +112,22 @@ impl Backbone {
         }
     }
 
+    /// Scores the token that follows a row of the residual stream, as deployed: the head of an exit.
+    ///
+    /// # Shapes
+    ///
+    /// - `row`: `[1, d_model]`
+    /// - returned: `[1, vocab_size]`
+    #[must_use]
+    pub fn step_head(&self, row: Tensor<2>) -> Tensor<2> {
+        let (norm, head) = match self {
+            Self::Transformer(model) => (&model.norm, &model.lm_head),
+            Self::Mamba(model) => (&model.norm_f, &model.lm_head),
+            Self::Mamba2(model) => (&model.norm_f, &model.lm_head),
+        };
+        head::step_row(norm, head.as_ref(), self.table(), row)
+    }
+
     /// Tokens in the table.
     #[must_use]
     pub fn vocab_size(&self) -> usize {

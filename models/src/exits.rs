@@ -14,6 +14,7 @@
 mod adapter;
 mod classifier;
 mod config;
+mod deployed;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -23,6 +24,7 @@ use crate::step::States;
 pub use adapter::Adapter;
 pub use classifier::{Calm, Classifier, Ffn, MambaBlock};
 pub use config::{ClassifierConfig, ExitConfig, ExitsConfig};
+pub use deployed::WithExits;
 
 /// All exits of a backbone, in the order of its layers.
 #[derive(Module, Debug)]

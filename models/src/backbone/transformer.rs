@@ -111,7 +111,7 @@ impl Step for Transformer {
         });
         let residuals = residuals.collect();
         let logits = head::step(&self.norm, self.lm_head.as_ref(), &self.embed_tokens, x);
-        StepOutput { residuals, logits, states: states.finish() }
+        StepOutput { residuals, logits, exits: Vec::new(), states: states.finish() }
     }
 }
 
