@@ -29,6 +29,7 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+mod calibration;
 pub mod check;
 mod error;
 mod hash;
@@ -43,6 +44,7 @@ mod view;
 #[cfg(feature = "alloc")]
 mod writer;
 
+pub use calibration::{Calibration, Certificate, Point, Unit};
 pub use check::{OpAt, ProgramError};
 pub use error::BundleError;
 pub use hash::{Hash, Hasher};

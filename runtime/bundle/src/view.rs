@@ -1,5 +1,6 @@
 //! The checked view of a bundle: holding a [`Bundle`] proves its structure.
 
+use crate::calibration::Calibration;
 use crate::check;
 use crate::error::BundleError;
 use crate::hash::Hash;
@@ -81,6 +82,15 @@ impl<'a> Bundle<'a> {
     #[must_use]
     pub fn find(&self, kind: SectionKind) -> Option<&'a [u8]> {
         self.sections().find(|section| section.kind == kind).map(|section| section.bytes)
+    }
+
+    /// What was measured about exits, if anything was.
+    ///
+    /// # Errors
+    ///
+    /// A calibration section that is malformed.
+    pub fn calibration(&self) -> Result<Option<Calibration<'a>>, BundleError> {
+        self.find(SectionKind::Calibration).map(Calibration::parse).transpose()
     }
 
     /// The digest that section `index` should have.
