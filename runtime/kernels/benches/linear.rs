@@ -49,7 +49,7 @@ fn linear(c: &mut Criterion) {
         }
         group.finish();
 
-        for rows in [8, 32] {
+        for rows in [2, 8, 32] {
             let mut group = c.benchmark_group(format!("{} {rows} rows", format.name()));
             group.sample_size(10).throughput(Throughput::Elements((rows * D_OUT * D_IN) as u64));
             for isa in Isa::available().skip(1) {

@@ -21,6 +21,8 @@ pub(crate) enum Kind {
     Neon(arch::neon::Neon),
     #[cfg(target_arch = "aarch64")]
     NeonDotprod(arch::neon_dotprod::NeonDotprod),
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm(arch::neon_i8mm::NeonI8mm),
 }
 
 impl Isa {
@@ -56,13 +58,15 @@ impl Isa {
             arch::neon::Neon::new().map(Kind::Neon),
             #[cfg(target_arch = "aarch64")]
             arch::neon_dotprod::NeonDotprod::new().map(Kind::NeonDotprod),
+            #[cfg(target_arch = "aarch64")]
+            arch::neon_i8mm::NeonI8mm::new().map(Kind::NeonI8mm),
         ]
         .into_iter()
         .flatten()
         .map(Self)
     }
 
-    /// Name: `reference`, `avx2`, `avx512-vnni`, `neon` or `neon-dotprod`.
+    /// Name: `reference`, `avx2`, `avx512-vnni`, `neon`, `neon-dotprod` or `neon-i8mm`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self.0 {
@@ -75,6 +79,8 @@ impl Isa {
             Kind::Neon(_) => "neon",
             #[cfg(target_arch = "aarch64")]
             Kind::NeonDotprod(_) => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonI8mm(_) => "neon-i8mm",
         }
     }
 
@@ -94,6 +100,8 @@ impl Isa {
             Kind::Neon(_) => body(),
             #[cfg(target_arch = "aarch64")]
             Kind::NeonDotprod(isa) => isa.run(body),
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonI8mm(isa) => isa.run(body),
         }
     }
 }

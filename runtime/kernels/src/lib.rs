@@ -31,4 +31,4 @@ pub use format::Format;
 pub use isa::Isa;
 pub use linear::Input;
 pub use matrix::{Matrix, MatrixError};
-pub use quantize::{PackError, PackReport, QuantizedRow, QuantizedRows, pack_panel};
+pub use quantize::{PackError, PackReport, QuantizedBlock, QuantizedRows, pack_panel};

@@ -1,21 +1,21 @@
 //! Matrix times rows, the operator that a step spends its time in.
 //!
 //! A single row is bound by the memory that streams the weights; many rows are bound by arithmetic. So a kernel takes one
-//! panel and a few rows: it loads each weight once, and keeps the sums of all its rows in registers. The panel then is in
-//! the cache for the next rows.
+//! panel and a few rows: it loads each weight once, and keeps the sums of all its rows in registers.
 
-use core::array;
 use core::ops::Range;
 
 use crate::Isa;
 use crate::format::PANEL;
 use crate::isa::Kind;
-use crate::matrix::{Matrix, Panel, Q4Panel, Q8Panel};
-pub use crate::quantize::{QuantizedRow, QuantizedRows};
+use crate::matrix::{Matrix, Q4Panel, Q8Panel};
+pub use crate::quantize::{QuantizedBlock, QuantizedRows};
 use crate::view::{ColumnsMut, Rows};
+use task::Task;
 
 pub(crate) mod float;
 mod reference;
+mod task;
 
 /// The rows that a matrix is multiplied with.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +113,8 @@ impl Isa {
             Kind::Neon(isa) => task.run(isa, out),
             #[cfg(target_arch = "aarch64")]
             Kind::NeonDotprod(isa) => task.run(isa, out),
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonI8mm(isa) => task.run(isa, out),
         }
     }
 }
@@ -120,106 +122,39 @@ impl Isa {
 /// Sums of one row: a lane for each output row of the panel.
 pub(crate) type Sums = [f32; PANEL];
 
-/// The kernels of an instruction set: one panel times `R` rows.
+/// Blocks of some rows, as many of each as a tile has.
+pub(crate) type Blocks<'a, const R: usize> = [&'a [QuantizedBlock]; R];
+
+/// The same blocks of `P` neighbouring panels.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile<Panel, const P: usize> {
+    pub(crate) panels: [Panel; P],
+    /// From a panel to the one behind it.
+    pub(crate) panel_bytes: usize,
+}
+
+/// The kernels of an instruction set: a tile of some panels times `R` rows.
+///
+/// Those of integers go on from the sums in `acc`.
 pub(crate) trait Kernels: Copy {
-    /// Rows at once that the registers hold: 1, 2, 4 or 8.
+    /// Quantized rows at once that the registers hold, at most 8.
     const ROWS: usize;
 
-    /// The same for f32 and f16. More than 4 are slower everywhere: compilers spill them.
+    /// Rows at once for f32 and f16. More than 4 are slower everywhere: compilers spill them.
     const FLOAT_ROWS: usize = 4;
 
     fn f32<const R: usize>(self, panel: &[[f32; PANEL]], x: [&[f32]; R]) -> [Sums; R];
     fn f16<const R: usize>(self, panel: &[[u16; PANEL]], x: [&[f32]; R]) -> [Sums; R];
-    fn q8<const R: usize>(self, panel: Q8Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R];
-    fn q4<const R: usize>(self, panel: Q4Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R];
-}
-
-/// A [`QuantizedRow`], by blocks.
-#[derive(Clone, Copy)]
-pub(crate) struct Blocks<'a> {
-    /// Eight groups of 4 integers.
-    pub(crate) words: &'a [[i32; 8]],
-    pub(crate) scales: &'a [f32],
-    pub(crate) sums: &'a [i32],
-}
-
-impl<'a> Blocks<'a> {
-    fn new(row: QuantizedRow<'a>) -> Self {
-        Self { words: bytemuck::cast_slice(row.quants), scales: row.scales, sums: row.sums }
-    }
-
-    /// Exactly `blocks` blocks, so that one check serves all indices.
-    #[inline(always)]
-    pub(crate) fn cut(self, blocks: usize) -> Self {
-        Self {
-            words: &self.words[..blocks],
-            scales: &self.scales[..blocks],
-            sums: &self.sums[..blocks],
-        }
-    }
-}
-
-struct Task<'a> {
-    weight: Matrix<'a>,
-    x: Input<'a>,
-    /// Of the first panel and what follows.
-    bias: Option<&'a [f32]>,
-    panels: Range<usize>,
-}
-
-impl Task<'_> {
-    fn run<K: Kernels>(&self, kernels: K, out: &mut ColumnsMut<'_>) {
-        let rows = if self.weight.format().is_quantized() { K::ROWS } else { K::FLOAT_ROWS };
-        for (index, panel) in self.panels.clone().enumerate() {
-            let panel = self.weight.panel(panel);
-            let mut row = 0;
-            while row < self.x.len() {
-                let group = rows.min(self.x.len() - row);
-                row += match group {
-                    8.. => self.rows::<K, 8>(kernels, panel, index, row, out),
-                    4.. => self.rows::<K, 4>(kernels, panel, index, row, out),
-                    2.. => self.rows::<K, 2>(kernels, panel, index, row, out),
-                    _ => self.rows::<K, 1>(kernels, panel, index, row, out),
-                };
-            }
-        }
-    }
-
-    /// Multiplies a panel with `R` rows, and returns `R`.
-    #[inline]
-    fn rows<K: Kernels, const R: usize>(
-        &self,
-        kernels: K,
-        panel: Panel<'_>,
-        index: usize,
-        row: usize,
-        out: &mut ColumnsMut<'_>,
-    ) -> usize {
-        let sums = match (self.x, panel) {
-            (Input::F32(x), Panel::F32(panel)) => {
-                kernels.f32::<R>(panel, array::from_fn(|r| x.row(row + r)))
-            }
-            (Input::F32(x), Panel::F16(panel)) => {
-                kernels.f16::<R>(panel, array::from_fn(|r| x.row(row + r)))
-            }
-            (Input::Quantized(x), Panel::Q8(panel)) => {
-                kernels.q8::<R>(panel, array::from_fn(|r| Blocks::new(x.row(row + r))))
-            }
-            (Input::Quantized(x), Panel::Q4(panel)) => {
-                kernels.q4::<R>(panel, array::from_fn(|r| Blocks::new(x.row(row + r))))
-            }
-            _ => unreachable!("checked at the entry"),
-        };
-        for r in 0..R {
-            let out = out.row_mut(row + r);
-            let columns = index * PANEL..out.len().min(index * PANEL + PANEL);
-            let width = columns.len();
-            let out = &mut out[columns.clone()];
-            out.copy_from_slice(&sums[r][..width]);
-            if let Some(bias) = self.bias {
-                out.iter_mut().zip(&bias[columns]).for_each(|(out, bias)| *out += bias);
-            }
-        }
-        R
-    }
+    fn q8<const P: usize, const R: usize>(
+        self,
+        tile: Tile<Q8Panel<'_>, P>,
+        x: Blocks<'_, R>,
+        acc: &mut [[Sums; R]; P],
+    );
+    fn q4<const P: usize, const R: usize>(
+        self,
+        tile: Tile<Q4Panel<'_>, P>,
+        x: Blocks<'_, R>,
+        acc: &mut [[Sums; R]; P],
+    );
 }

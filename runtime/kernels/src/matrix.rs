@@ -1,6 +1,7 @@
 //! Weights, used where they lie.
 
 use core::fmt;
+use core::ops::Range;
 
 use crate::f16::f16_to_f32;
 use crate::format::{ALIGN, BLOCK, Format, PANEL, scale_bytes};
@@ -128,6 +129,12 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Bytes from one panel to the next.
+    #[inline]
+    pub(crate) fn panel_bytes(&self) -> usize {
+        self.panel_bytes
+    }
+
     /// Views one panel.
     #[inline]
     pub(crate) fn panel(&self, index: usize) -> Panel<'a> {
@@ -175,12 +182,40 @@ pub(crate) struct Q8Panel<'a> {
     pub(crate) quants: &'a [[[i8; 64]; 8]],
 }
 
+impl Q8Panel<'_> {
+    /// Exactly `blocks` blocks, so that one check serves all indices.
+    #[inline(always)]
+    pub(crate) fn cut(self, blocks: usize) -> Self {
+        self.blocks(0..blocks)
+    }
+
+    /// Some of its blocks.
+    #[inline]
+    pub(crate) fn blocks(self, blocks: Range<usize>) -> Self {
+        Self { scales: &self.scales[blocks.clone()], quants: &self.quants[blocks] }
+    }
+}
+
 #[derive(Clone, Copy)]
 pub(crate) struct Q4Panel<'a> {
     /// Per block and row, f16.
     pub(crate) scales: &'a [[u16; PANEL]],
     /// Per block and pair of groups g, g + 4: `[16][4]` pairs of nibbles.
     pub(crate) quants: &'a [[[u8; 64]; 4]],
+}
+
+impl Q4Panel<'_> {
+    /// Exactly `blocks` blocks, so that one check serves all indices.
+    #[inline(always)]
+    pub(crate) fn cut(self, blocks: usize) -> Self {
+        self.blocks(0..blocks)
+    }
+
+    /// Some of its blocks.
+    #[inline]
+    pub(crate) fn blocks(self, blocks: Range<usize>) -> Self {
+        Self { scales: &self.scales[blocks.clone()], quants: &self.quants[blocks] }
+    }
 }
 
 #[cfg(test)]

@@ -5,4 +5,4 @@ mod rows;
 mod search;
 
 pub use pack::{PackError, PackReport, pack_panel};
-pub use rows::{QuantizedRow, QuantizedRows};
+pub use rows::{QuantizedBlock, QuantizedRows};

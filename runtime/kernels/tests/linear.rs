@@ -151,10 +151,11 @@ impl Case {
                     let inputs = block * BLOCK..self.d_in.min(block * BLOCK + BLOCK);
                     if self.format.is_quantized() {
                         let x = quantized.row(row);
-                        let dot: i32 =
-                            inputs.map(|i| self.integer(o, i) * i32::from(x.quants[i])).sum();
+                        let dot: i32 = inputs
+                            .map(|i| self.integer(o, i) * i32::from(x[block].quants()[i % BLOCK]))
+                            .sum();
                         let scale =
-                            self.half(o / PANEL, block * PANEL + o % PANEL) * x.scales[block];
+                            self.half(o / PANEL, block * PANEL + o % PANEL) * x[block].scale;
                         acc = (dot as f32).mul_add(scale, acc);
                     } else {
                         let x = self.rows().row(row);
@@ -237,38 +238,72 @@ fn every_isa_of_this_machine_is_tested() {
         expected.push("neon");
         if std::arch::is_aarch64_feature_detected!("dotprod") {
             expected.push("neon-dotprod");
+            if std::arch::is_aarch64_feature_detected!("i8mm") {
+                expected.push("neon-i8mm");
+            }
         }
     }
     assert_eq!(names, expected, "instruction sets of this machine");
+    let tested = ["reference", "avx2", "avx512-vnni", "neon", "neon-dotprod", "neon-i8mm"];
+    assert!(names.iter().all(|name| tested.contains(name)), "each has a test by its name");
     assert_eq!(Isa::detect().name(), *expected.last().unwrap(), "the best of them");
 }
 
 #[test]
 fn reference_is_the_formula() {
     for format in FORMATS {
-        for (seed, shape) in SHAPES.into_iter().enumerate() {
+        for (seed, shape) in SHAPES.into_iter().chain(WIDE).enumerate() {
             let case = Case::random(format, shape, seed as u64);
             assert_eq!(case.run_all(Isa::reference()), case.formula(), "{format:?} {shape:?}");
         }
     }
 }
 
-#[test]
-fn every_isa_gives_the_bits_of_the_reference() {
-    for isa in Isa::available() {
-        println!("linear on {}", isa.name());
-        for format in FORMATS {
-            for (seed, shape) in SHAPES.into_iter().enumerate() {
-                let case = Case::random(format, shape, seed as u64);
-                assert_eq!(
-                    case.run_all(isa),
-                    case.run_all(Isa::reference()),
-                    "{} {format:?} {shape:?}",
-                    isa.name()
-                );
-            }
+/// Shapes beyond one slab of the kernels' order: more blocks and panels than it holds, with all groups of rows.
+const WIDE: [[usize; 3]; 4] = [[20, 2100, 3], [150, 2100, 9], [17, 4100, 12], [300, 70, 16]];
+
+/// Asserts that an instruction set gives the bits of the reference for each number of rows, shape and format.
+///
+/// Whether the machine has it is asserted by [`every_isa_of_this_machine_is_tested`].
+fn assert_is_the_reference(name: &str) {
+    let Some(isa) = Isa::by_name(name) else {
+        println!("{name} is not on this machine");
+        return;
+    };
+    println!("linear on {name}");
+    let rows = (1..=33).map(|rows| [17 + rows % 3 * 16, 75, rows]);
+    for format in FORMATS {
+        for (seed, shape) in SHAPES.into_iter().chain(WIDE).chain(rows.clone()).enumerate() {
+            let case = Case::random(format, shape, seed as u64);
+            let same = case.run_all(isa) == case.run_all(Isa::reference());
+            assert!(same, "{name} {format:?} {shape:?} differs from the reference");
         }
     }
+}
+
+#[test]
+fn avx2_gives_the_bits_of_the_reference() {
+    assert_is_the_reference("avx2");
+}
+
+#[test]
+fn avx512_vnni_gives_the_bits_of_the_reference() {
+    assert_is_the_reference("avx512-vnni");
+}
+
+#[test]
+fn neon_gives_the_bits_of_the_reference() {
+    assert_is_the_reference("neon");
+}
+
+#[test]
+fn neon_dotprod_gives_the_bits_of_the_reference() {
+    assert_is_the_reference("neon-dotprod");
+}
+
+#[test]
+fn neon_i8mm_gives_the_bits_of_the_reference() {
+    assert_is_the_reference("neon-i8mm");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! NEON with the `dotprod` extension (`sdot`): optional since Armv8.1, in every board that we aim at.
 
-mod linear;
+pub(super) mod linear;
 
 /// Proof that this machine has NEON and `sdot`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,8 @@ pub(crate) struct NeonHalf(());
 impl NeonHalf {
     /// The conversion of this instruction set, if it is not the reference.
     pub(crate) fn of(isa: Isa) -> Option<Self> {
-        matches!(isa.0, Kind::Neon(_) | Kind::NeonDotprod(_)).then_some(Self(()))
+        matches!(isa.0, Kind::Neon(_) | Kind::NeonDotprod(_) | Kind::NeonI8mm(_))
+            .then_some(Self(()))
     }
 }
 

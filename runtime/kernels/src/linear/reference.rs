@@ -1,6 +1,6 @@
 //! The kernels that define the answer.
 
-use super::{Blocks, Kernels, Sums, float};
+use super::{Blocks, Kernels, QuantizedBlock, Sums, Tile, float};
 use crate::f16::f16_to_f32;
 use crate::fma::fma;
 use crate::format::PANEL;
@@ -30,22 +30,38 @@ impl Kernels for Reference {
         )
     }
 
-    fn q8<const R: usize>(self, panel: Q8Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
-        x.map(|x| {
-            blocks(panel.scales, x, |block, group, at| {
-                let weight: i8 = panel.quants[block][group][at];
-                i32::from(weight)
-            })
-        })
+    fn q8<const P: usize, const R: usize>(
+        self,
+        tile: Tile<Q8Panel<'_>, P>,
+        x: Blocks<'_, R>,
+        acc: &mut [[Sums; R]; P],
+    ) {
+        for p in 0..P {
+            let Q8Panel { scales, quants } = tile.panels[p];
+            for r in 0..R {
+                blocks(scales, x[r], &mut acc[p][r], |block, group, at| {
+                    let weight: i8 = quants[block][group][at];
+                    i32::from(weight)
+                });
+            }
+        }
     }
 
-    fn q4<const R: usize>(self, panel: Q4Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
-        x.map(|x| {
-            blocks(panel.scales, x, |block, group, at| {
-                let pair: u8 = panel.quants[block][group % 4][at];
-                i32::from(if group < 4 { pair & 15 } else { pair >> 4 }) - 8
-            })
-        })
+    fn q4<const P: usize, const R: usize>(
+        self,
+        tile: Tile<Q4Panel<'_>, P>,
+        x: Blocks<'_, R>,
+        acc: &mut [[Sums; R]; P],
+    ) {
+        for p in 0..P {
+            let Q4Panel { scales, quants } = tile.panels[p];
+            for r in 0..R {
+                blocks(scales, x[r], &mut acc[p][r], |block, group, at| {
+                    let pair: u8 = quants[block][group % 4][at];
+                    i32::from(if group < 4 { pair & 15 } else { pair >> 4 }) - 8
+                });
+            }
+        }
     }
 }
 
@@ -53,14 +69,13 @@ impl Kernels for Reference {
 #[inline(always)]
 fn blocks(
     scales: &[[u16; PANEL]],
-    x: Blocks<'_>,
+    x: &[QuantizedBlock],
+    acc: &mut Sums,
     weight: impl Fn(usize, usize, usize) -> i32,
-) -> Sums {
-    let mut acc = [0.0; PANEL];
-    for (block, scales) in scales.iter().enumerate() {
+) {
+    for (block, (scales, x)) in scales.iter().zip(x).enumerate() {
         let mut dots = [0; PANEL];
-        for (group, word) in x.words[block].iter().enumerate() {
-            let x: [i8; 4] = bytemuck::cast(*word);
+        for (group, x) in x.quants().as_chunks::<4>().0.iter().enumerate() {
             for (lane, dot) in dots.iter_mut().enumerate() {
                 *dot += (0..4)
                     .map(|i| weight(block, group, lane * 4 + i) * i32::from(x[i]))
@@ -68,9 +83,8 @@ fn blocks(
             }
         }
         for lane in 0..PANEL {
-            let scale = f16_to_f32(scales[lane]) * x.scales[block];
+            let scale = f16_to_f32(scales[lane]) * x.scale;
             acc[lane] = fma(dots[lane] as f32, scale, acc[lane]);
         }
     }
-    acc
 }

@@ -1,5 +1,7 @@
 //! Activations as int8 blocks, the input of q8 and q4 [linear](crate::Isa::linear) kernels.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::Isa;
 use crate::format::{ALIGN, BLOCK};
 use crate::lanes::Lanes;
@@ -8,9 +10,39 @@ use crate::view::LANES;
 /// Blocks whose largest magnitude is below this are zero: 2⁻¹⁰⁰, so that `127 / magnitude` is finite.
 const SMALLEST: f32 = f32::from_bits((127 - 100) << 23);
 
-/// Rows of int8 with one scale and one sum for each block of 32 numbers, as [`Isa::quantize_row`] writes them.
+/// A block of a row: `x[i] ≈ scale · quants[i]`.
 ///
-/// A row is its integers, padded to 64 bytes, then f32 scales, then i32 sums, padded to 64 bytes.
+/// What a kernel needs of a block lies together, so that a row is one pointer and one stream.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct QuantizedBlock {
+    /// Eight groups of 4 integers.
+    pub(crate) words: [i32; BLOCK / 4],
+    /// What the integers are multiplied by.
+    pub scale: f32,
+    /// Minus the sum of the integers: what takes back the offset of unsigned weights, once multiplied by it.
+    pub minus_sum: i32,
+}
+
+const _: () = assert!(size_of::<QuantizedBlock>() == 40, "no padding");
+
+// SAFETY: zero is a value of each field.
+#[expect(unsafe_code, reason = "rows lie in bytes that a planner laid out")]
+unsafe impl Zeroable for QuantizedBlock {}
+
+// SAFETY: every field is plain numbers, and there is no padding, as asserted above.
+#[expect(unsafe_code, reason = "rows lie in bytes that a planner laid out")]
+unsafe impl Pod for QuantizedBlock {}
+
+impl QuantizedBlock {
+    /// The integers, −127..=127; zero behind the end of the row.
+    #[must_use]
+    pub fn quants(&self) -> &[i8; BLOCK] {
+        bytemuck::cast_ref(&self.words)
+    }
+}
+
+/// Rows of int8 blocks, as [`Isa::quantize_row`] writes them: each padded to 64 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct QuantizedRows<'a> {
     bytes: &'a [u8],
@@ -18,23 +50,11 @@ pub struct QuantizedRows<'a> {
     d_in: usize,
 }
 
-/// One row of [`QuantizedRows`]: `x[i] ≈ scales[i / 32] · quants[i]`.
-#[derive(Clone, Copy, Debug)]
-pub struct QuantizedRow<'a> {
-    /// −127..=127; zero behind the end of the row, to the end of its last block.
-    pub quants: &'a [i8],
-    /// Per block.
-    pub scales: &'a [f32],
-    /// Per block, the sum of its integers.
-    pub sums: &'a [i32],
-}
-
 impl<'a> QuantizedRows<'a> {
     /// Bytes of one row of `d_in` numbers: a multiple of 64.
     #[must_use]
     pub const fn row_bytes(d_in: usize) -> usize {
-        let blocks = d_in.div_ceil(BLOCK);
-        (sums_at(blocks) + blocks * 4).next_multiple_of(ALIGN)
+        (d_in.div_ceil(BLOCK) * size_of::<QuantizedBlock>()).next_multiple_of(ALIGN)
     }
 
     /// Views rows that [`Isa::quantize_row`] has written one after the other.
@@ -70,31 +90,19 @@ impl<'a> QuantizedRows<'a> {
         self.d_in
     }
 
-    /// One row.
+    /// The blocks of one row.
     ///
     /// # Panics
     ///
     /// Panics if there is no such row.
     #[must_use]
-    pub fn row(&self, index: usize) -> QuantizedRow<'a> {
+    #[inline]
+    pub fn row(&self, index: usize) -> &'a [QuantizedBlock] {
         assert!(index < self.rows, "row out of range");
         let row_bytes = Self::row_bytes(self.d_in);
         let bytes = &self.bytes[index * row_bytes..][..row_bytes];
-        let blocks = self.d_in.div_ceil(BLOCK);
-        QuantizedRow {
-            quants: bytemuck::cast_slice(&bytes[..blocks * BLOCK]),
-            scales: bytemuck::cast_slice(&bytes[scales_at(blocks)..][..blocks * 4]),
-            sums: bytemuck::cast_slice(&bytes[sums_at(blocks)..][..blocks * 4]),
-        }
+        bytemuck::cast_slice(&bytes[..self.d_in.div_ceil(BLOCK) * size_of::<QuantizedBlock>()])
     }
-}
-
-const fn scales_at(blocks: usize) -> usize {
-    (blocks * BLOCK).next_multiple_of(ALIGN)
-}
-
-const fn sums_at(blocks: usize) -> usize {
-    scales_at(blocks) + blocks * 4
 }
 
 impl Isa {
@@ -117,38 +125,33 @@ impl Isa {
     pub fn quantize_row(self, x: &[f32], out: &mut [u8]) {
         assert_eq!(out.len(), QuantizedRows::row_bytes(x.len()), "bytes of a quantized row");
         let blocks = x.len().div_ceil(BLOCK);
-        let (quants, rest) = out.split_at_mut(scales_at(blocks));
-        let (scales, sums) = rest.split_at_mut(blocks * 4);
-        let (scales, sums) =
-            (bytemuck::cast_slice_mut(scales), bytemuck::cast_slice_mut(&mut sums[..blocks * 4]));
-        let quants = bytemuck::cast_slice_mut(&mut quants[..blocks * BLOCK]);
+        let out = bytemuck::cast_slice_mut(&mut out[..blocks * size_of::<QuantizedBlock>()]);
         self.run(
             #[inline(always)]
-            || quantize_blocks(x, quants, scales, sums),
+            || quantize_blocks(x, out),
         );
     }
 }
 
 #[inline(always)]
-fn quantize_blocks(x: &[f32], quants: &mut [[i8; BLOCK]], scales: &mut [f32], sums: &mut [i32]) {
+fn quantize_blocks(x: &[f32], out: &mut [QuantizedBlock]) {
     let (whole, tail) = x.as_chunks::<BLOCK>();
-    for (block, x) in whole.iter().enumerate() {
-        (quants[block], scales[block], sums[block]) = quantize_block(x);
+    for (x, out) in whole.iter().zip(&mut *out) {
+        *out = quantize_block(x);
     }
     if !tail.is_empty() {
         let mut x = [0.0; BLOCK];
         x[..tail.len()].copy_from_slice(tail);
-        let block = whole.len();
-        (quants[block], scales[block], sums[block]) = quantize_block(&x);
+        out[whole.len()] = quantize_block(&x);
     }
 }
 
 #[inline(always)]
-fn quantize_block(x: &[f32; BLOCK]) -> ([i8; BLOCK], f32, i32) {
+fn quantize_block(x: &[f32; BLOCK]) -> QuantizedBlock {
     let [low, high] = halves(x);
     let largest = largest_magnitude([low, high]);
     if largest < SMALLEST {
-        return ([0; BLOCK], 0.0, 0);
+        return QuantizedBlock { words: [0; BLOCK / 4], scale: 0.0, minus_sum: 0 };
     }
     let inverse = 127.0 / largest;
     let quants = narrow([low.scale(inverse), high.scale(inverse)]);
@@ -156,7 +159,11 @@ fn quantize_block(x: &[f32; BLOCK]) -> ([i8; BLOCK], f32, i32) {
     for lane in 0..LANES {
         sums[lane] = i32::from(quants[lane]) + i32::from(quants[lane + LANES]);
     }
-    (quants, largest / 127.0, sums.into_iter().sum())
+    QuantizedBlock {
+        words: bytemuck::cast(quants),
+        scale: largest / 127.0,
+        minus_sum: -sums.into_iter().sum::<i32>(),
+    }
 }
 
 /// A block as lanes.
@@ -205,7 +212,11 @@ mod tests {
         isa.quantize_row(x, bytemuck::cast_slice_mut(&mut words));
         let rows = QuantizedRows::new(bytemuck::cast_slice(&words), 1, x.len());
         let row = rows.row(0);
-        (row.quants.to_vec(), row.scales.to_vec(), row.sums.to_vec())
+        (
+            row.iter().flat_map(|block| *block.quants()).collect(),
+            row.iter().map(|block| block.scale).collect(),
+            row.iter().map(|block| -block.minus_sum).collect(),
+        )
     }
 
     #[test]

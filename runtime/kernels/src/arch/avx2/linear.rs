@@ -9,8 +9,10 @@
 use core::arch::x86_64::*;
 
 use super::Avx2;
+use crate::arch::ahead::Ahead;
+use crate::arch::{at, cut};
 use crate::format::PANEL;
-use crate::linear::{Blocks, Kernels, Sums, float};
+use crate::linear::{Blocks, Kernels, QuantizedBlock, Sums, Tile, float};
 use crate::matrix::{Q4Panel, Q8Panel};
 
 impl Kernels for Avx2 {
@@ -26,14 +28,24 @@ impl Kernels for Avx2 {
         unsafe { f16(panel, x) }
     }
 
-    fn q8<const R: usize>(self, panel: Q8Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
+    fn q8<const P: usize, const R: usize>(
+        self,
+        tile: Tile<Q8Panel<'_>, P>,
+        x: Blocks<'_, R>,
+        acc: &mut [[Sums; R]; P],
+    ) {
         // SAFETY: `self` proves that this machine has the instructions.
-        unsafe { q8(panel, x) }
+        unsafe { q8(tile, x, acc) }
     }
 
-    fn q4<const R: usize>(self, panel: Q4Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
+    fn q4<const P: usize, const R: usize>(
+        self,
+        tile: Tile<Q4Panel<'_>, P>,
+        x: Blocks<'_, R>,
+        acc: &mut [[Sums; R]; P],
+    ) {
         // SAFETY: `self` proves that this machine has the instructions.
-        unsafe { q4(panel, x) }
+        unsafe { q4(tile, x, acc) }
     }
 }
 
@@ -51,73 +63,95 @@ fn f16<const R: usize>(panel: &[[u16; PANEL]], x: [&[f32]; R]) -> [Sums; R] {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn q8<const R: usize>(panel: Q8Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
-    let x = x.map(|x| x.cut(panel.scales.len()));
+fn q8<const P: usize, const R: usize>(
+    tile: Tile<Q8Panel<'_>, P>,
+    x: Blocks<'_, R>,
+    acc: &mut [[Sums; R]; P],
+) {
+    let (panels, x) = (tile.panels.map(|panel| panel.cut(x[0].len())), cut(x));
+    let mut ahead = Ahead::new(P, x[0].len(), 512, tile.panel_bytes);
     let ones = _mm256_set1_epi16(1);
-    let mut acc = [[_mm256_setzero_ps(); 2]; R];
-    for (block, (scales, quants)) in panel.scales.iter().zip(panel.quants).enumerate() {
-        for half in 0..2 {
-            let mut dots = [_mm256_setzero_si256(); R];
-            for group in 0..8 {
-                let weights = load(bytemuck::cast_ref(&quants[group]), half);
-                let magnitudes = _mm256_abs_epi8(weights);
-                for r in 0..R {
-                    let word = _mm256_set1_epi32(x[r].words[block][group]);
-                    let pairs = _mm256_maddubs_epi16(magnitudes, _mm256_sign_epi8(word, weights));
-                    dots[r] = _mm256_add_epi32(dots[r], _mm256_madd_epi16(pairs, ones));
+    let mut sums = load_sums(acc);
+    for block in 0..x[0].len() {
+        ahead.step(block);
+        let x = at(&x, block);
+        for p in 0..P {
+            let (scales, quants) = (&panels[p].scales[block], &panels[p].quants[block]);
+            ahead.ask(scales, quants);
+            for half in 0..2 {
+                let mut dots = [_mm256_setzero_si256(); R];
+                for group in 0..8 {
+                    let weights = load(bytemuck::cast_ref(&quants[group]), half);
+                    let magnitudes = _mm256_abs_epi8(weights);
+                    for r in 0..R {
+                        let word = _mm256_set1_epi32(x[r].words[group]);
+                        let signed = _mm256_sign_epi8(word, weights);
+                        let pairs = _mm256_maddubs_epi16(magnitudes, signed);
+                        dots[r] = _mm256_add_epi32(dots[r], _mm256_madd_epi16(pairs, ones));
+                    }
                 }
+                add_block(&mut sums[p], half, dots, widen(scales, half), x);
             }
-            add_block(&mut acc, half, dots, widen(scales, half), x, block);
         }
     }
-    acc.map(|acc| store(acc))
+    store_sums(sums, acc);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn q4<const R: usize>(panel: Q4Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
-    let x = x.map(|x| x.cut(panel.scales.len()));
+fn q4<const P: usize, const R: usize>(
+    tile: Tile<Q4Panel<'_>, P>,
+    x: Blocks<'_, R>,
+    acc: &mut [[Sums; R]; P],
+) {
+    let (panels, x) = (tile.panels.map(|panel| panel.cut(x[0].len())), cut(x));
+    let mut ahead = Ahead::new(P, x[0].len(), 256, tile.panel_bytes);
     let (ones, low) = (_mm256_set1_epi16(1), _mm256_set1_epi8(15));
-    let mut acc = [[_mm256_setzero_ps(); 2]; R];
-    for (block, (scales, quants)) in panel.scales.iter().zip(panel.quants).enumerate() {
-        for half in 0..2 {
-            let mut pairs = [_mm256_setzero_si256(); R];
-            for group in 0..4 {
-                let nibbles = load(&quants[group], half);
-                let first = _mm256_and_si256(nibbles, low);
-                let second = _mm256_and_si256(_mm256_srli_epi16::<4>(nibbles), low);
-                for r in 0..R {
-                    let words = &x[r].words[block];
-                    let products = _mm256_maddubs_epi16(first, _mm256_set1_epi32(words[group]));
-                    pairs[r] = _mm256_add_epi16(pairs[r], products);
-                    let products =
-                        _mm256_maddubs_epi16(second, _mm256_set1_epi32(words[group + 4]));
-                    pairs[r] = _mm256_add_epi16(pairs[r], products);
+    let mut sums = load_sums(acc);
+    for block in 0..x[0].len() {
+        ahead.step(block);
+        let x = at(&x, block);
+        for p in 0..P {
+            let (scales, quants) = (&panels[p].scales[block], &panels[p].quants[block]);
+            ahead.ask(scales, quants);
+            for half in 0..2 {
+                let mut pairs = [_mm256_setzero_si256(); R];
+                for group in 0..4 {
+                    let nibbles = load(&quants[group], half);
+                    let first = _mm256_and_si256(nibbles, low);
+                    let second = _mm256_and_si256(_mm256_srli_epi16::<4>(nibbles), low);
+                    for r in 0..R {
+                        let words = &x[r].words;
+                        let word = _mm256_set1_epi32(words[group]);
+                        pairs[r] = _mm256_add_epi16(pairs[r], _mm256_maddubs_epi16(first, word));
+                        let word = _mm256_set1_epi32(words[group + 4]);
+                        pairs[r] = _mm256_add_epi16(pairs[r], _mm256_maddubs_epi16(second, word));
+                    }
                 }
+                let mut dots = [_mm256_setzero_si256(); R];
+                for r in 0..R {
+                    let offset = _mm256_slli_epi32::<3>(_mm256_set1_epi32(x[r].minus_sum));
+                    dots[r] = _mm256_add_epi32(offset, _mm256_madd_epi16(pairs[r], ones));
+                }
+                add_block(&mut sums[p], half, dots, widen(scales, half), x);
             }
-            let dots = core::array::from_fn(|r| {
-                let offset = _mm256_set1_epi32(-8 * x[r].sums[block]);
-                _mm256_add_epi32(offset, _mm256_madd_epi16(pairs[r], ones))
-            });
-            add_block(&mut acc, half, dots, widen(scales, half), x, block);
         }
     }
-    acc.map(|acc| store(acc))
+    store_sums(sums, acc);
 }
 
-/// `acc += dots · (w_scale · x_scale)`.
+/// `sums += dots · (w_scale · x_scale)`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn add_block<const R: usize>(
-    acc: &mut [Halves; R],
+    sums: &mut [Halves; R],
     half: usize,
     dots: [__m256i; R],
     scales: __m256,
-    x: [Blocks<'_>; R],
-    block: usize,
+    x: [&QuantizedBlock; R],
 ) {
     for r in 0..R {
-        let scale = _mm256_mul_ps(scales, _mm256_set1_ps(x[r].scales[block]));
-        acc[r][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[r]), scale, acc[r][half]);
+        let scale = _mm256_mul_ps(scales, _mm256_set1_ps(x[r].scale));
+        sums[r][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dots[r]), scale, sums[r][half]);
     }
 }
 
@@ -148,4 +182,29 @@ fn store(halves: Halves) -> Sums {
         unsafe { _mm256_storeu_ps(out.as_mut_ptr(), half) };
     }
     out
+}
+
+#[inline]
+#[target_feature(enable = "avx")]
+fn load_sums<const P: usize, const R: usize>(acc: &[[Sums; R]; P]) -> [[Halves; R]; P] {
+    let mut sums = [[[_mm256_setzero_ps(); 2]; R]; P];
+    for p in 0..P {
+        for r in 0..R {
+            for (half, from) in acc[p][r].as_chunks::<8>().0.iter().enumerate() {
+                // SAFETY: 32 bytes can be read, and no alignment is asked for.
+                sums[p][r][half] = unsafe { _mm256_loadu_ps(from.as_ptr()) };
+            }
+        }
+    }
+    sums
+}
+
+#[inline]
+#[target_feature(enable = "avx")]
+fn store_sums<const P: usize, const R: usize>(sums: [[Halves; R]; P], acc: &mut [[Sums; R]; P]) {
+    for p in 0..P {
+        for r in 0..R {
+            acc[p][r] = store(sums[p][r]);
+        }
+    }
 }

@@ -8,8 +8,10 @@
 use core::arch::aarch64::*;
 
 use super::Neon;
+use crate::arch::ahead::Ahead;
+use crate::arch::{at, cut};
 use crate::format::PANEL;
-use crate::linear::{Blocks, Kernels, Sums, float};
+use crate::linear::{Blocks, Kernels, QuantizedBlock, Sums, Tile, float};
 use crate::matrix::{Q4Panel, Q8Panel};
 
 impl Kernels for Neon {
@@ -25,14 +27,24 @@ impl Kernels for Neon {
         unsafe { f16(panel, x) }
     }
 
-    fn q8<const R: usize>(self, panel: Q8Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
+    fn q8<const P: usize, const R: usize>(
+        self,
+        tile: Tile<Q8Panel<'_>, P>,
+        x: Blocks<'_, R>,
+        acc: &mut [[Sums; R]; P],
+    ) {
         // SAFETY: `self` proves that this machine has the instructions.
-        unsafe { q8(panel, x) }
+        unsafe { q8(tile, x, acc) }
     }
 
-    fn q4<const R: usize>(self, panel: Q4Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
+    fn q4<const P: usize, const R: usize>(
+        self,
+        tile: Tile<Q4Panel<'_>, P>,
+        x: Blocks<'_, R>,
+        acc: &mut [[Sums; R]; P],
+    ) {
         // SAFETY: `self` proves that this machine has the instructions.
-        unsafe { q4(panel, x) }
+        unsafe { q4(tile, x, acc) }
     }
 }
 
@@ -50,77 +62,111 @@ pub(in crate::arch) fn f16<const R: usize>(panel: &[[u16; PANEL]], x: [&[f32]; R
 }
 
 #[target_feature(enable = "neon")]
-fn q8<const R: usize>(panel: Q8Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
-    let x = x.map(|x| x.cut(panel.scales.len()));
-    let mut acc = [[vdupq_n_f32(0.0); 4]; R];
-    for (block, (scales, quants)) in panel.scales.iter().zip(panel.quants).enumerate() {
-        for quarter in 0..4 {
-            // Two registers of two rows, with two sums for each.
-            let mut dots = [[vdupq_n_s32(0); 2]; R];
-            for group in 0..4 {
-                let first = load(bytemuck::cast_ref(&quants[group]), quarter);
-                let second = load(bytemuck::cast_ref(&quants[group + 4]), quarter);
-                for r in 0..R {
-                    let words = &x[r].words[block];
-                    let (a, b) = (repeat(words[group]), repeat(words[group + 4]));
-                    let low = vmull_s8(vget_low_s8(first), vget_low_s8(a));
-                    let low = vmlal_s8(low, vget_low_s8(second), vget_low_s8(b));
-                    dots[r][0] = vpadalq_s16(dots[r][0], low);
-                    let high = vmull_high_s8(first, a);
-                    let high = vmlal_high_s8(high, second, b);
-                    dots[r][1] = vpadalq_s16(dots[r][1], high);
+fn q8<const P: usize, const R: usize>(
+    tile: Tile<Q8Panel<'_>, P>,
+    x: Blocks<'_, R>,
+    acc: &mut [[Sums; R]; P],
+) {
+    let (panels, x) = (tile.panels.map(|panel| panel.cut(x[0].len())), cut(x));
+    let mut ahead = Ahead::new(P, x[0].len(), 512, tile.panel_bytes);
+    let mut sums = load_sums(acc);
+    for block in 0..x[0].len() {
+        ahead.step(block);
+        let x = at(&x, block);
+        for p in 0..P {
+            let (scales, quants) = (&panels[p].scales[block], &panels[p].quants[block]);
+            ahead.ask(scales, quants);
+            for quarter in 0..4 {
+                // Two registers of two rows, with two sums for each.
+                let mut dots = [[vdupq_n_s32(0); 2]; R];
+                for group in 0..4 {
+                    let first = load(bytemuck::cast_ref(&quants[group]), quarter);
+                    let second = load(bytemuck::cast_ref(&quants[group + 4]), quarter);
+                    for r in 0..R {
+                        let words = &x[r].words;
+                        let (a, b) = (repeat(words[group]), repeat(words[group + 4]));
+                        let low = vmull_s8(vget_low_s8(first), vget_low_s8(a));
+                        let low = vmlal_s8(low, vget_low_s8(second), vget_low_s8(b));
+                        dots[r][0] = vpadalq_s16(dots[r][0], low);
+                        let high = vmull_high_s8(first, a);
+                        let high = vmlal_high_s8(high, second, b);
+                        dots[r][1] = vpadalq_s16(dots[r][1], high);
+                    }
                 }
+                let dots = dots.map(|dots| vpaddq_s32(dots[0], dots[1]));
+                add_block(&mut sums[p], quarter, dots, widen(scales, quarter), x);
             }
-            let dots = dots.map(|dots| vpaddq_s32(dots[0], dots[1]));
-            add_block(&mut acc, quarter, dots, widen(scales, quarter), x, block);
         }
     }
-    acc.map(|acc| store(acc))
+    store_sums(sums, acc);
 }
 
 #[target_feature(enable = "neon")]
-fn q4<const R: usize>(panel: Q4Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
-    let x = x.map(|x| x.cut(panel.scales.len()));
-    let mut acc = [[vdupq_n_f32(0.0); 4]; R];
-    for (block, (scales, quants)) in panel.scales.iter().zip(panel.quants).enumerate() {
-        for quarter in 0..4 {
-            // Two registers of two rows, with four sums for each.
-            let mut pairs = [[vdupq_n_s16(0); 2]; R];
-            for group in 0..4 {
-                let (first, second) = nibbles(load(&quants[group], quarter));
-                for r in 0..R {
-                    let words = &x[r].words[block];
-                    let (a, b) = (repeat(words[group]), repeat(words[group + 4]));
-                    pairs[r][0] = vmlal_s8(pairs[r][0], vget_low_s8(first), vget_low_s8(a));
-                    pairs[r][1] = vmlal_high_s8(pairs[r][1], first, a);
-                    pairs[r][0] = vmlal_s8(pairs[r][0], vget_low_s8(second), vget_low_s8(b));
-                    pairs[r][1] = vmlal_high_s8(pairs[r][1], second, b);
+fn q4<const P: usize, const R: usize>(
+    tile: Tile<Q4Panel<'_>, P>,
+    x: Blocks<'_, R>,
+    acc: &mut [[Sums; R]; P],
+) {
+    let (panels, x) = (tile.panels.map(|panel| panel.cut(x[0].len())), cut(x));
+    let mut ahead = Ahead::new(P, x[0].len(), 256, tile.panel_bytes);
+    let mut sums = load_sums(acc);
+    for block in 0..x[0].len() {
+        ahead.step(block);
+        let x = at(&x, block);
+        let offsets = offsets(x);
+        for p in 0..P {
+            let (scales, quants) = (&panels[p].scales[block], &panels[p].quants[block]);
+            ahead.ask(scales, quants);
+            for quarter in 0..4 {
+                // Two registers of two rows, with four sums for each.
+                let mut pairs = [[vdupq_n_s16(0); 2]; R];
+                for group in 0..4 {
+                    let (first, second) = nibbles(load(&quants[group], quarter));
+                    for r in 0..R {
+                        let words = &x[r].words;
+                        let (a, b) = (repeat(words[group]), repeat(words[group + 4]));
+                        pairs[r][0] = vmlal_s8(pairs[r][0], vget_low_s8(first), vget_low_s8(a));
+                        pairs[r][1] = vmlal_high_s8(pairs[r][1], first, a);
+                        pairs[r][0] = vmlal_s8(pairs[r][0], vget_low_s8(second), vget_low_s8(b));
+                        pairs[r][1] = vmlal_high_s8(pairs[r][1], second, b);
+                    }
                 }
+                let mut dots = offsets;
+                for r in 0..R {
+                    let dot = vpaddq_s32(vpaddlq_s16(pairs[r][0]), vpaddlq_s16(pairs[r][1]));
+                    dots[r] = vaddq_s32(dot, offsets[r]);
+                }
+                add_block(&mut sums[p], quarter, dots, widen(scales, quarter), x);
             }
-            let dots = core::array::from_fn(|r| {
-                let dot = vpaddq_s32(vpaddlq_s16(pairs[r][0]), vpaddlq_s16(pairs[r][1]));
-                vaddq_s32(dot, vdupq_n_s32(-8 * x[r].sums[block]))
-            });
-            add_block(&mut acc, quarter, dots, widen(scales, quarter), x, block);
         }
     }
-    acc.map(|acc| store(acc))
+    store_sums(sums, acc);
 }
 
-/// `acc += dots · (w_scale · x_scale)`.
+/// Where the sums of a q4 block start: `−8 · Σx`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(in crate::arch) fn offsets<const R: usize>(x: [&QuantizedBlock; R]) -> [int32x4_t; R] {
+    let mut dots = [vdupq_n_s32(0); R];
+    for r in 0..R {
+        dots[r] = vdupq_n_s32(8 * x[r].minus_sum);
+    }
+    dots
+}
+
+/// `sums += dots · (w_scale · x_scale)`.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(in crate::arch) fn add_block<const R: usize>(
-    acc: &mut [Quarters; R],
+    sums: &mut [Quarters; R],
     quarter: usize,
     dots: [int32x4_t; R],
     scales: float32x4_t,
-    x: [Blocks<'_>; R],
-    block: usize,
+    x: [&QuantizedBlock; R],
 ) {
     for r in 0..R {
-        let scale = vmulq_n_f32(scales, x[r].scales[block]);
-        acc[r][quarter] = vfmaq_f32(acc[r][quarter], vcvtq_f32_s32(dots[r]), scale);
+        let scale = vmulq_n_f32(scales, x[r].scale);
+        sums[r][quarter] = vfmaq_f32(sums[r][quarter], vcvtq_f32_s32(dots[r]), scale);
     }
 }
 
@@ -160,11 +206,41 @@ pub(in crate::arch) fn widen(bits: &[u16; PANEL], quarter: usize) -> float32x4_t
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(in crate::arch) fn store(quarters: Quarters) -> Sums {
+fn store(quarters: Quarters) -> Sums {
     let mut out = [0.0; PANEL];
     for (out, quarter) in out.as_chunks_mut::<4>().0.iter_mut().zip(quarters) {
         // SAFETY: 16 bytes can be written, and the alignment is that of f32.
         unsafe { vst1q_f32(out.as_mut_ptr(), quarter) };
     }
     out
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(in crate::arch) fn load_sums<const P: usize, const R: usize>(
+    acc: &[[Sums; R]; P],
+) -> [[Quarters; R]; P] {
+    let mut sums = [[[vdupq_n_f32(0.0); 4]; R]; P];
+    for p in 0..P {
+        for r in 0..R {
+            for (quarter, from) in acc[p][r].as_chunks::<4>().0.iter().enumerate() {
+                // SAFETY: 16 bytes can be read, and the alignment is that of f32.
+                sums[p][r][quarter] = unsafe { vld1q_f32(from.as_ptr()) };
+            }
+        }
+    }
+    sums
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(in crate::arch) fn store_sums<const P: usize, const R: usize>(
+    sums: [[Quarters; R]; P],
+    acc: &mut [[Sums; R]; P],
+) {
+    for p in 0..P {
+        for r in 0..R {
+            acc[p][r] = store(sums[p][r]);
+        }
+    }
 }

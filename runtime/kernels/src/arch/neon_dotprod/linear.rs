@@ -8,9 +8,11 @@ use core::arch::aarch64::*;
 use core::arch::asm;
 
 use super::NeonDotprod;
+use crate::arch::ahead::Ahead;
 use crate::arch::neon::linear as neon;
+use crate::arch::{at, cut};
 use crate::format::PANEL;
-use crate::linear::{Blocks, Kernels, Sums};
+use crate::linear::{Blocks, Kernels, QuantizedBlock, Sums, Tile};
 use crate::matrix::{Q4Panel, Q8Panel};
 
 impl Kernels for NeonDotprod {
@@ -26,111 +28,128 @@ impl Kernels for NeonDotprod {
         unsafe { neon::f16(panel, x) }
     }
 
-    fn q8<const R: usize>(self, panel: Q8Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
+    fn q8<const P: usize, const R: usize>(
+        self,
+        tile: Tile<Q8Panel<'_>, P>,
+        x: Blocks<'_, R>,
+        acc: &mut [[Sums; R]; P],
+    ) {
         // SAFETY: `self` proves that this machine has the instructions.
-        unsafe { q8(panel, x) }
+        unsafe { q8(tile, x, acc) }
     }
 
-    fn q4<const R: usize>(self, panel: Q4Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
+    fn q4<const P: usize, const R: usize>(
+        self,
+        tile: Tile<Q4Panel<'_>, P>,
+        x: Blocks<'_, R>,
+        acc: &mut [[Sums; R]; P],
+    ) {
         // SAFETY: `self` proves that this machine has the instructions.
-        unsafe { q4(panel, x) }
+        unsafe { q4(tile, x, acc) }
     }
 }
 
-/// Integer sums of `R` rows, by quarters of a panel.
-type Dots<const R: usize> = [[int32x4_t; 4]; R];
-
 #[target_feature(enable = "neon,dotprod")]
-fn q8<const R: usize>(panel: Q8Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
-    let x = x.map(|x| x.cut(panel.scales.len()));
-    let mut acc = [[vdupq_n_f32(0.0); 4]; R];
-    for (block, (scales, quants)) in panel.scales.iter().zip(panel.quants).enumerate() {
-        let inputs: [_; R] = core::array::from_fn(|r| halves(&x[r].words[block]));
-        let mut dots = [[vdupq_n_s32(0); 4]; R];
-        for half in 0..2 {
-            group::<0, R>(&mut dots, &quants[4 * half], half, &inputs);
-            group::<1, R>(&mut dots, &quants[4 * half + 1], half, &inputs);
-            group::<2, R>(&mut dots, &quants[4 * half + 2], half, &inputs);
-            group::<3, R>(&mut dots, &quants[4 * half + 3], half, &inputs);
+pub(in crate::arch) fn q8<const P: usize, const R: usize>(
+    tile: Tile<Q8Panel<'_>, P>,
+    x: Blocks<'_, R>,
+    acc: &mut [[Sums; R]; P],
+) {
+    let (panels, x) = (tile.panels.map(|panel| panel.cut(x[0].len())), cut(x));
+    let mut ahead = Ahead::new(P, x[0].len(), 512, tile.panel_bytes);
+    let mut sums = neon::load_sums(acc);
+    for block in 0..x[0].len() {
+        ahead.step(block);
+        let x = at(&x, block);
+        let inputs = halves(x);
+        for p in 0..P {
+            let (scales, quants) = (&panels[p].scales[block], &panels[p].quants[block]);
+            ahead.ask(scales, quants);
+            for quarter in 0..4 {
+                let weights =
+                    |group: usize| neon::load(bytemuck::cast_ref(&quants[group]), quarter);
+                let mut dots = [vdupq_n_s32(0); R];
+                for half in 0..2 {
+                    group::<0, R>(&mut dots, weights(4 * half), inputs[half]);
+                    group::<1, R>(&mut dots, weights(4 * half + 1), inputs[half]);
+                    group::<2, R>(&mut dots, weights(4 * half + 2), inputs[half]);
+                    group::<3, R>(&mut dots, weights(4 * half + 3), inputs[half]);
+                }
+                neon::add_block(&mut sums[p], quarter, dots, neon::widen(scales, quarter), x);
+            }
         }
-        add_block(&mut acc, &dots, scales, x, block);
     }
-    acc.map(|acc| neon::store(acc))
+    neon::store_sums(sums, acc);
 }
 
 #[target_feature(enable = "neon,dotprod")]
-fn q4<const R: usize>(panel: Q4Panel<'_>, x: [Blocks<'_>; R]) -> [Sums; R] {
-    let x = x.map(|x| x.cut(panel.scales.len()));
-    let mut acc = [[vdupq_n_f32(0.0); 4]; R];
-    for (block, (scales, quants)) in panel.scales.iter().zip(panel.quants).enumerate() {
-        let inputs: [_; R] = core::array::from_fn(|r| halves(&x[r].words[block]));
-        let mut dots = core::array::from_fn(|r| [vdupq_n_s32(-8 * x[r].sums[block]); 4]);
-        groups::<0, R>(&mut dots, &quants[0], &inputs);
-        groups::<1, R>(&mut dots, &quants[1], &inputs);
-        groups::<2, R>(&mut dots, &quants[2], &inputs);
-        groups::<3, R>(&mut dots, &quants[3], &inputs);
-        add_block(&mut acc, &dots, scales, x, block);
+pub(in crate::arch) fn q4<const P: usize, const R: usize>(
+    tile: Tile<Q4Panel<'_>, P>,
+    x: Blocks<'_, R>,
+    acc: &mut [[Sums; R]; P],
+) {
+    let (panels, x) = (tile.panels.map(|panel| panel.cut(x[0].len())), cut(x));
+    let mut ahead = Ahead::new(P, x[0].len(), 256, tile.panel_bytes);
+    let mut sums = neon::load_sums(acc);
+    for block in 0..x[0].len() {
+        ahead.step(block);
+        let x = at(&x, block);
+        let (inputs, offsets) = (halves(x), neon::offsets(x));
+        for p in 0..P {
+            let (scales, quants) = (&panels[p].scales[block], &panels[p].quants[block]);
+            ahead.ask(scales, quants);
+            for quarter in 0..4 {
+                let mut dots = offsets;
+                pairs::<0, R>(&mut dots, neon::load(&quants[0], quarter), &inputs);
+                pairs::<1, R>(&mut dots, neon::load(&quants[1], quarter), &inputs);
+                pairs::<2, R>(&mut dots, neon::load(&quants[2], quarter), &inputs);
+                pairs::<3, R>(&mut dots, neon::load(&quants[3], quarter), &inputs);
+                neon::add_block(&mut sums[p], quarter, dots, neon::widen(scales, quarter), x);
+            }
+        }
     }
-    acc.map(|acc| neon::store(acc))
+    neon::store_sums(sums, acc);
 }
 
 /// Adds group `G` of one half of the inputs.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 fn group<const G: usize, const R: usize>(
-    dots: &mut Dots<R>,
-    weights: &[i8; 64],
-    half: usize,
-    inputs: &[[int8x16_t; 2]; R],
+    dots: &mut [int32x4_t; R],
+    weights: int8x16_t,
+    inputs: [int8x16_t; R],
 ) {
-    for quarter in 0..4 {
-        let weights = neon::load(bytemuck::cast_ref(weights), quarter);
-        for r in 0..R {
-            dots[r][quarter] = sdot::<G>(dots[r][quarter], weights, inputs[r][half]);
-        }
+    for r in 0..R {
+        dots[r] = sdot::<G>(dots[r], weights, inputs[r]);
     }
 }
 
-/// Adds group `G` of both halves of the inputs, which share bytes.
+/// Adds group `G` of both halves of the inputs, whose weights share bytes.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn groups<const G: usize, const R: usize>(
-    dots: &mut Dots<R>,
-    pairs: &[u8; 64],
-    inputs: &[[int8x16_t; 2]; R],
+fn pairs<const G: usize, const R: usize>(
+    dots: &mut [int32x4_t; R],
+    pairs: int8x16_t,
+    inputs: &[[int8x16_t; R]; 2],
 ) {
-    for quarter in 0..4 {
-        let (low, high) = neon::nibbles(neon::load(pairs, quarter));
-        for r in 0..R {
-            dots[r][quarter] = sdot::<G>(dots[r][quarter], low, inputs[r][0]);
-            dots[r][quarter] = sdot::<G>(dots[r][quarter], high, inputs[r][1]);
-        }
-    }
+    let (low, high) = neon::nibbles(pairs);
+    group::<G, R>(dots, low, inputs[0]);
+    group::<G, R>(dots, high, inputs[1]);
 }
 
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-fn add_block<const R: usize>(
-    acc: &mut [neon::Quarters; R],
-    dots: &Dots<R>,
-    scales: &[u16; PANEL],
-    x: [Blocks<'_>; R],
-    block: usize,
-) {
-    for quarter in 0..4 {
-        let dots = core::array::from_fn(|r| dots[r][quarter]);
-        neon::add_block(acc, quarter, dots, neon::widen(scales, quarter), x, block);
-    }
-}
-
-/// The 32 inputs of a block.
+/// The 32 inputs of a block, by halves.
 #[inline]
 #[target_feature(enable = "neon")]
-fn halves(words: &[i32; 8]) -> [int8x16_t; 2] {
-    let bytes: &[u8; 32] = bytemuck::cast_ref(words);
-    let halves = bytes.as_chunks::<16>().0;
-    // SAFETY: 16 bytes can be read, and no alignment is asked for.
-    core::array::from_fn(|half| unsafe { vld1q_s8(halves[half].as_ptr().cast()) })
+pub(in crate::arch) fn halves<const R: usize>(x: [&QuantizedBlock; R]) -> [[int8x16_t; R]; 2] {
+    let mut halves = [[vdupq_n_s8(0); R]; 2];
+    for half in 0..2 {
+        for r in 0..R {
+            let words = &x[r].words.as_chunks::<4>().0[half];
+            // SAFETY: 16 bytes can be read, and no alignment is asked for.
+            halves[half][r] = unsafe { vld1q_s8(words.as_ptr().cast()) };
+        }
+    }
+    halves
 }
 
 /// `acc[i] + Σ a[4i + j] · b[4G + j]` over j in 0..4.
