@@ -13,12 +13,13 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Which of our crates each may use. Dependencies point one way: host-only code never enters the runtime.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("dynamax-bundle", &[]),
     ("dynamax-plan", &[]),
     ("dynamax-kernels", &[]),
     ("dynamax-engine", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels"]),
     ("dynamax-session", &["dynamax-bundle", "dynamax-kernels", "dynamax-engine"]),
+    ("dynamax-slots", &["dynamax-bundle"]),
     ("dynamax-burn", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine"]),
     (
         "dynamax-models",
@@ -33,6 +34,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "dynamax-kernels",
             "dynamax-engine",
             "dynamax-session",
+            "dynamax-slots",
             "dynamax-burn",
             "dynamax-models",
         ],
@@ -41,12 +43,13 @@ const ALLOWED: [(&str, &[&str]); 10] = [
 ];
 
 /// Crates that never see Burn.
-const WITHOUT_BURN: [&str; 6] = [
+const WITHOUT_BURN: [&str; 7] = [
     "dynamax-bundle",
     "dynamax-plan",
     "dynamax-kernels",
     "dynamax-engine",
     "dynamax-session",
+    "dynamax-slots",
     "dynamax-tests",
 ];
 
