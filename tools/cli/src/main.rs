@@ -11,7 +11,6 @@ mod commands;
 mod failure;
 mod machine;
 mod progress;
-mod quantity;
 mod session;
 mod source;
 

@@ -4,10 +4,9 @@ use std::num::NonZeroUsize;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use dynamax_config::Bytes;
 use dynamax_engine::Sampling;
 use dynamax_session::{Contents, Options, Session, Source};
-
-use crate::quantity::Bytes;
 
 /// Which executor runs the Program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -13,11 +13,13 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Which of our crates each may use. Dependencies point one way: host-only code never enters the runtime.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("dynamax-bundle", &[]),
     ("dynamax-plan", &[]),
     ("dynamax-kernels", &[]),
     ("dynamax-engine", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels"]),
+    ("dynamax-governor", &[]),
+    ("dynamax-config", &["dynamax-governor"]),
     ("dynamax-session", &["dynamax-bundle", "dynamax-kernels", "dynamax-engine"]),
     ("dynamax-slots", &["dynamax-bundle"]),
     ("dynamax-burn", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine"]),
@@ -33,6 +35,8 @@ const ALLOWED: [(&str, &[&str]); 11] = [
             "dynamax-plan",
             "dynamax-kernels",
             "dynamax-engine",
+            "dynamax-governor",
+            "dynamax-config",
             "dynamax-session",
             "dynamax-slots",
             "dynamax-burn",
@@ -43,11 +47,13 @@ const ALLOWED: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that never see Burn.
-const WITHOUT_BURN: [&str; 7] = [
+const WITHOUT_BURN: [&str; 9] = [
     "dynamax-bundle",
     "dynamax-plan",
     "dynamax-kernels",
     "dynamax-engine",
+    "dynamax-governor",
+    "dynamax-config",
     "dynamax-session",
     "dynamax-slots",
     "dynamax-tests",

@@ -6,12 +6,12 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use clap::Args;
 use dynamax_bundle::{Kind, Op, Program, Rows};
+use dynamax_config::show_bytes as show;
 use dynamax_session::{Session, machine::peak_rss_bytes};
 use serde::Serialize;
 
 use super::print_json;
 use crate::machine;
-use crate::quantity::show;
 use crate::session::DecodeArguments;
 use crate::source::{self, Demo};
 

@@ -6,13 +6,13 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use dynamax_bundle::DType;
+use dynamax_config::show_bytes as show;
 use dynamax_models::build::{BuildOptions, Built, Draft};
 use dynamax_session::{Source, keys};
 use serde::Serialize;
 
 use super::{print_json, sign};
 use crate::progress;
-use crate::quantity::show;
 
 /// Import a checkpoint, quantize, lower, plan and pack it.
 #[derive(Args, Debug)]

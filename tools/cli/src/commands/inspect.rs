@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use dynamax_bundle::{Bundle, Kind, ProgramBuf, Rows, SectionKind, Tensor};
+use dynamax_config::show_bytes as show;
 use serde::Serialize;
 
 use super::print_json;
-use crate::quantity::show;
 use crate::source::{self, Demo};
 
 /// Show what is inside a bundle.

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use dynamax_config::show_bytes as show;
 use dynamax_engine::{Decoder, Sampler};
 use dynamax_session::{Session, Text, TextStream, machine};
 use serde::Serialize;
 
 use super::print_json;
-use crate::quantity::show;
 use crate::session::{DecodeArguments, SamplingArguments};
 use crate::source::{self, Demo};
 

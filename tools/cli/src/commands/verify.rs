@@ -6,12 +6,12 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Args;
 use dynamax_bundle::{Bundle, PublicKey, Signature, check_trust};
+use dynamax_config::show_bytes as show;
 use dynamax_session::{Source, keys};
 use serde::Serialize;
 
 use super::print_json;
 use crate::failure::Failure;
-use crate::quantity::show;
 
 /// Compare a bundle's contents with its hashes, and its signature with keys.
 #[derive(Args, Debug)]
