@@ -11,6 +11,8 @@
 //! | [`Bundle::read_program`] | the header | the Program is sound ([`check`]): its step cannot fail |
 //! | [`Bundle::verify`] | everything | every section holds the bytes that the header promised |
 //!
+//! Who vouches for a bundle is behind its last byte ([`Signature`]); checking that takes the feature `signature`.
+//!
 //! Nothing here copies a weight, and nothing allocates without the feature `alloc`, which adds [`ProgramBuf`] and
 //! the writer. Nothing here runs a Program either.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -38,6 +40,7 @@ mod meta;
 mod prelude;
 pub mod program;
 mod section;
+mod signature;
 mod stored;
 mod verify;
 mod view;
@@ -60,6 +63,9 @@ pub use program::{
     StateMode, Tensor, TensorId,
 };
 pub use section::{Section, SectionKind, Sections};
+pub use signature::{KeyId, SIGNATURE_BYTES, SIGNATURE_MAGIC, Signature};
+#[cfg(feature = "signature")]
+pub use signature::{PublicKey, SecretKey, TrustError, check_trust};
 pub use stored::{ALIGN_BYTES, BLOCK_INPUTS, PANEL_ROWS, panel_bytes};
 pub use view::Bundle;
 #[cfg(feature = "alloc")]

@@ -11,12 +11,13 @@ use crate::prelude::Prelude;
 use crate::program::ProgramBuf;
 use crate::program::{DType, Exit, Kind, Op, Program, Rows, Segment, Tensor};
 use crate::section::{SectionKind, Sections};
+use crate::signature::Signature;
 use crate::stored::align;
 
 /// A bundle, borrowed from the bytes of its file.
 ///
 /// Holding one proves: the prelude is right and the header has its hash; sections lie one behind the other, each at a
-/// multiple of 64 bytes, with zeros between, up to the last byte of the file; every weight of the tensor table has a
+/// multiple of 64 bytes, with zeros between, up to the last byte of the file or its signature; every weight of the tensor table has a
 /// section of its size; the metadata is in range.
 ///
 /// It does not prove that the Program is sound, which [`Bundle::read_program`] checks, nor that the sections hold
@@ -26,6 +27,7 @@ pub struct Bundle<'a> {
     file: &'a [u8],
     header: Header<'a>,
     hash: Hash,
+    signature: Option<Signature>,
 }
 
 impl<'a> Bundle<'a> {
@@ -35,10 +37,11 @@ impl<'a> Bundle<'a> {
     ///
     /// The first thing that is wrong, in the order of the file.
     pub fn parse(file: &'a [u8]) -> Result<Self, BundleError> {
-        let (prelude, bytes) = Prelude::parse(file)?;
+        let (prelude, bytes, trailer) = Prelude::parse(file)?;
+        let signature = trailer.map(Signature::parse).transpose()?;
         let header = Header::parse(bytes)?;
         header.meta.check()?;
-        let bundle = Self { file, hash: prelude.hash(bytes), header };
+        let bundle = Self { file, hash: prelude.hash(bytes), header, signature };
         bundle.check_sections(prelude, bytes.len())?;
         bundle.check_tensors()?;
         Ok(bundle)
@@ -54,6 +57,12 @@ impl<'a> Bundle<'a> {
     #[must_use]
     pub fn hash(&self) -> Hash {
         self.hash
+    }
+
+    /// Who vouches for it. That is a claim until a [`PublicKey`](crate::PublicKey) has verified it.
+    #[must_use]
+    pub fn signature(&self) -> Option<&Signature> {
+        self.signature.as_ref()
     }
 
     /// How long its lists are.

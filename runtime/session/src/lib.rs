@@ -10,6 +10,7 @@
 
 pub mod chat;
 pub mod generator;
+pub mod keys;
 pub mod machine;
 mod session;
 mod source;

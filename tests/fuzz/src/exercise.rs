@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use dynamax_bundle::{
-    Bundle, BundleError, Hasher, Kind, Op, Program, Rows, SectionKind, SectionSpec, TensorId,
-    Writer,
+    Bundle, BundleError, Hasher, Kind, Op, Program, Rows, SIGNATURE_BYTES, SIGNATURE_MAGIC,
+    SectionKind, SectionSpec, TensorId, Writer,
 };
 
 /// Opens `bytes` as they are, and again with a prelude that fits them, so that the hash does not hide what is
@@ -45,7 +45,10 @@ fn open_and_check(bytes: &[u8]) -> Result<(), BundleError> {
 
 /// The prelude that fits the rest of the file, if the file has room for it.
 fn seal(file: &mut [u8]) {
-    let len = file.len();
+    // A file that ends with a signature keeps it.
+    let signed = file.len().checked_sub(SIGNATURE_BYTES);
+    let signed = signed.filter(|&at| file[at..].starts_with(&SIGNATURE_MAGIC));
+    let len = signed.unwrap_or(file.len());
     if len < 64 {
         return;
     }
@@ -65,6 +68,10 @@ fn seal(file: &mut [u8]) {
 fn sections_are_in_place(bytes: &[u8], bundle: &Bundle<'_>) {
     let count = bundle.counts().sections;
     assert_eq!(bundle.sections().count(), count, "sections");
+    let trailer = bundle.signature().map_or(0, |_| SIGNATURE_BYTES);
+    if let Some(signature) = bundle.signature() {
+        assert!(bytes.ends_with(&signature.emit()), "the signature is the trailer");
+    }
     let mut end = 64;
     for (index, section) in bundle.sections().enumerate() {
         let start = section.offset as usize;
@@ -73,7 +80,10 @@ fn sections_are_in_place(bytes: &[u8], bundle: &Bundle<'_>) {
         assert_eq!(&bytes[start..end], section.bytes, "section {index}");
         assert_eq!(bundle.section(index), section.bytes, "section {index}, by its index");
     }
-    assert!(end.next_multiple_of(64) == bytes.len() || count == 0, "the last section ends it");
+    assert!(
+        end.next_multiple_of(64) + trailer == bytes.len() || count == 0,
+        "the last section ends it"
+    );
     assert!(bundle.section(count).is_empty(), "a section that is not there");
     assert!(bundle.verify_section(count).is_err(), "a section that is not there");
 }

@@ -6,8 +6,10 @@ pub(crate) mod chat;
 pub(crate) mod check;
 pub(crate) mod eval;
 pub(crate) mod inspect;
+pub(crate) mod keygen;
 pub(crate) mod plan;
 pub(crate) mod run;
+pub(crate) mod sign;
 pub(crate) mod train;
 pub(crate) mod verify;
 

@@ -13,14 +13,15 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Which of our crates each may use. Dependencies point one way: host-only code never enters the runtime.
-const ALLOWED: [(&str, &[&str]); 12] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("dynamax-bundle", &[]),
     ("dynamax-plan", &[]),
     ("dynamax-kernels", &[]),
     ("dynamax-engine", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels"]),
-    ("dynamax-session", &["dynamax-bundle", "dynamax-kernels", "dynamax-engine"]),
     ("dynamax-governor", &[]),
     ("dynamax-config", &["dynamax-governor"]),
+    ("dynamax-session", &["dynamax-bundle", "dynamax-kernels", "dynamax-engine"]),
+    ("dynamax-slots", &["dynamax-bundle"]),
     ("dynamax-burn", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine"]),
     (
         "dynamax-models",
@@ -34,9 +35,10 @@ const ALLOWED: [(&str, &[&str]); 12] = [
             "dynamax-plan",
             "dynamax-kernels",
             "dynamax-engine",
-            "dynamax-session",
             "dynamax-governor",
             "dynamax-config",
+            "dynamax-session",
+            "dynamax-slots",
             "dynamax-burn",
             "dynamax-models",
         ],
@@ -45,14 +47,15 @@ const ALLOWED: [(&str, &[&str]); 12] = [
 ];
 
 /// Crates that never see Burn.
-const WITHOUT_BURN: [&str; 8] = [
+const WITHOUT_BURN: [&str; 9] = [
     "dynamax-bundle",
     "dynamax-plan",
     "dynamax-kernels",
     "dynamax-engine",
-    "dynamax-session",
     "dynamax-governor",
     "dynamax-config",
+    "dynamax-session",
+    "dynamax-slots",
     "dynamax-tests",
 ];
 

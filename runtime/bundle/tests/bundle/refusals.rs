@@ -205,9 +205,10 @@ fn every_refusal_says_what_to_do() {
         BundleError::SectionHash { section: 1 },
         BundleError::TooMany { what: "sections", found: 2, most: 1 },
         BundleError::NameRepeated { section: 1 },
+        BundleError::SignatureMagic,
     ];
     let codes: BTreeSet<u16> = errors.iter().map(BundleError::code).collect();
-    assert_eq!(codes, (1..=27).collect(), "one code each");
+    assert_eq!(codes, (1..=28).collect(), "one code each");
     for error in errors {
         let sentence = error.to_string();
         let parts: Vec<&str> = sentence.split("; ").collect();

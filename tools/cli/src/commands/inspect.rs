@@ -52,10 +52,18 @@ struct Report<'b> {
     tokenizer: bool,
     chat_template: bool,
     signed: bool,
+    signature: Option<Signed>,
     calibration: Option<()>,
     operators: BTreeMap<&'static str, usize>,
     created_by: &'b str,
     file_bytes: u64,
+}
+
+/// A claim: `dynamax verify --key` checks it.
+#[derive(Serialize)]
+struct Signed {
+    key: String,
+    counter: u64,
 }
 
 #[derive(Serialize)]
@@ -112,7 +120,10 @@ fn report<'b>(bundle: &Bundle<'b>, program: &ProgramBuf, file_bytes: u64) -> Rep
         max_rows: meta.max_rows,
         tokenizer: bundle.find(SectionKind::Tokenizer).is_some(),
         chat_template: bundle.find(SectionKind::ChatTemplate).is_some(),
-        signed: false,
+        signed: bundle.signature().is_some(),
+        signature: bundle
+            .signature()
+            .map(|signature| Signed { key: signature.key.to_string(), counter: signature.counter }),
         calibration: None,
         operators,
         created_by: meta.created_by,
@@ -155,7 +166,10 @@ fn show_report(report: &Report<'_>) {
     line("tokenizer", yes(report.tokenizer));
     line("chat template", yes(report.chat_template));
     line("calibration", "none".to_owned());
-    line("signature", yes(report.signed));
+    let signature = report.signature.as_ref();
+    let signature =
+        signature.map(|Signed { key, counter }| format!("version {counter}, key {key}"));
+    line("signature", signature.unwrap_or_else(|| "none".to_owned()));
     line("made by", report.created_by.to_owned());
 }
 
