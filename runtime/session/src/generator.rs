@@ -6,8 +6,9 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use dynamax_engine::{Decoder, Line, Sampler, Sampling, StepError};
+use dynamax_engine::{Decoder, ExitError, Line, Sampler, Sampling, StepError};
 
+use crate::depth::Depth;
 use crate::session::Session;
 
 /// What is asked for.
@@ -72,6 +73,21 @@ pub struct Outcome {
     pub reused: usize,
     /// Milliseconds until the first token was chosen.
     pub first_token_ms: f64,
+    /// Tokens that had left early and were compared with full depth later.
+    pub revealed: u64,
+    /// Of these, how many were those of full depth.
+    pub agreed: u64,
+}
+
+impl Outcome {
+    const START: Self =
+        Self { end: End::Length, reused: 0, first_token_ms: 0.0, revealed: 0, agreed: 0 };
+
+    /// Share of the tokens compared that were those of full depth.
+    #[must_use]
+    pub fn agreement(&self) -> Option<f64> {
+        (self.revealed > 0).then(|| self.agreed as f64 / self.revealed as f64)
+    }
 }
 
 /// Who hears the tokens.
@@ -102,13 +118,28 @@ pub struct Generator<'s> {
     sampler_memory: Vec<Line>,
     /// What the decoder has been fed.
     fed: Vec<u32>,
+    depth: Depth,
+    /// The last segment that the newest logits come from.
+    segment: u16,
 }
 
 impl<'s> Generator<'s> {
     /// A generator over `memory`, which [`Session::memory`] gives.
     pub fn new(session: &'s Session<'s>, memory: &'s mut [Line]) -> Self {
         let (decoder, sampler_memory) = (session.decoder(memory), session.sampler_memory());
-        Self { session, decoder, sampler_memory, fed: Vec::new() }
+        Self { session, decoder, sampler_memory, fed: Vec::new(), depth: Depth::Full, segment: 0 }
+    }
+
+    /// Says how deep tokens go from now on, and starts a new sequence.
+    ///
+    /// # Errors
+    ///
+    /// Exits that the bundle does not have, or cannot use so.
+    pub fn set_depth(&mut self, depth: Depth) -> Result<(), ExitError> {
+        self.decoder.use_exits(depth.settings())?;
+        self.fed.clear();
+        self.depth = depth;
+        Ok(())
     }
 
     /// Tokens that a sequence may hold.
@@ -137,7 +168,7 @@ impl<'s> Generator<'s> {
         let started = Instant::now();
         let reused = self.start(prompt);
         if !self.feed_prompt(prompt, reused, listener)? {
-            return Ok(Outcome { end: End::Listener, reused, first_token_ms: 0.0 });
+            return Ok(Outcome { end: End::Listener, reused, ..Outcome::START });
         }
         let ask = Ask { most_tokens: ask.most_tokens.min(self.room(prompt.len())), ..*ask };
         let mut memory = std::mem::take(&mut self.sampler_memory);
@@ -157,8 +188,10 @@ impl<'s> Generator<'s> {
         started: Instant,
         listener: &mut impl Listener,
     ) -> Result<Outcome, StepError> {
-        let mut outcome = Outcome { end: End::Length, reused: 0, first_token_ms: 0.0 };
+        let mut outcome = Outcome::START;
         let mut since = started;
+        let decide = self.depth.decision(self.decoder.position(), ask.most_tokens as u32);
+        self.segment = self.session.model().program().segments.len() as u16 - 1;
         for made in 0..ask.most_tokens {
             let token = self.choose(sampler, ask, since);
             since = Instant::now();
@@ -172,8 +205,11 @@ impl<'s> Generator<'s> {
                 return Ok(Outcome { end: End::Listener, ..outcome });
             }
             if made + 1 < ask.most_tokens {
-                self.decoder.feed(&[token.id])?;
+                let step = self.decoder.step(token.id, &decide)?;
                 self.fed.push(token.id);
+                self.segment = step.segment;
+                outcome.revealed += u64::from(step.revealed);
+                outcome.agreed += u64::from(step.agreed);
             }
         }
         Ok(outcome)
@@ -224,7 +260,9 @@ impl<'s> Generator<'s> {
 
     /// Chooses the token that follows what was fed. This is the one place where a token is made.
     fn choose(&mut self, sampler: &mut Sampler<'_>, ask: &Ask, since: Instant) -> Token {
-        let segments = self.decoder.model().program().segments.len();
+        let segments = self.session.model().program().segments;
+        let layers = |segment: usize| f64::from(segments[segment].layers.max(1));
+        let depth = layers(self.segment.into()) / layers(segments.len() - 1);
         let logits = self.decoder.logits();
         let id = sampler.choose(logits);
         let probabilities = ask.alternatives.map(|count| log_probabilities(logits, id, count));
@@ -232,8 +270,8 @@ impl<'s> Generator<'s> {
         Token {
             id,
             ms: since.elapsed().as_secs_f64() * 1e3,
-            segment: segments as u16 - 1,
-            depth: 1.0,
+            segment: self.segment,
+            depth,
             energy_mj: None,
             logprob,
             alternatives: alternatives.unwrap_or_default(),

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! Source ─▶ Session (checked, planned, threads) ─▶ Decoder
-//! Generator: a prompt in, tokens out, one by one
+//! Generator: a prompt in, tokens out, one by one, each as deep as Depth says
 //! Text: text ⇄ tokens                 Chat: messages ─▶ the text that a model was trained on
 //! ```
 //!
 //! What it refuses to do: parse flags, print, or know how a token is asked for.
 
 pub mod chat;
+pub mod depth;
 pub mod generator;
 pub mod keys;
 pub mod machine;
@@ -19,6 +20,7 @@ mod text;
 mod verified;
 
 pub use chat::{Chat, Message, Role};
+pub use depth::Depth;
 pub use generator::Generator;
 pub use session::{Contents, Options, Session, settings};
 pub use source::{Aligned, Source};

@@ -34,6 +34,8 @@ pub struct Options {
     pub context: Option<u32>,
     /// Rows of a prompt computed together.
     pub rows: Option<u32>,
+    /// Rows whose logits are computed together; by default one.
+    pub head_rows: Option<u32>,
     /// Bytes that the plan may need at most.
     pub memory_bytes: Option<u64>,
     /// Whether contents are hashed.
@@ -65,7 +67,8 @@ impl<'b> Session<'b> {
             Contents::Unverified => source.bundle()?,
         };
         let program = bundle.program_buf().with_context(|| source.path().display().to_string())?;
-        let settings = settings(&bundle, options.context, options.rows);
+        let mut settings = settings(&bundle, options.context, options.rows);
+        settings.head_rows = options.head_rows.map_or(1, |rows| rows.clamp(1, settings.max_rows));
         let (meta, section) = (bundle.meta(), |index: u16| bundle.section(index.into()));
         if let Some(limit) = options.memory_bytes {
             let weights_bytes =

@@ -52,7 +52,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         alternatives: None,
     };
     let rules: Vec<Message> = arguments.system.iter().map(Message::system).collect();
-    let generator = Generator::new(&session, &mut memory);
+    let mut generator = Generator::new(&session, &mut memory);
+    generator.set_depth(arguments.decode.depth(&session)?)?;
     let mut talk = Talk { text: &text, chat: &chat, generator, ask, messages: rules.clone() };
     let is_terminal = std::io::stdin().is_terminal();
     if is_terminal && !chat.has_template() {
