@@ -4,6 +4,8 @@ pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod check;
 pub(crate) mod eval;
+mod exit_places;
+mod exit_table;
 pub(crate) mod inspect;
 pub(crate) mod plan;
 pub(crate) mod run;
