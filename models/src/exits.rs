@@ -14,7 +14,13 @@
 mod adapter;
 mod classifier;
 mod config;
+mod decide;
 mod deployed;
+mod error;
+mod evaluate;
+mod metrics;
+mod skip;
+mod store;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -25,6 +31,13 @@ pub use adapter::Adapter;
 pub use classifier::{Calm, Classifier, Ffn, MambaBlock};
 pub use config::{ClassifierConfig, ExitConfig, ExitsConfig};
 pub use deployed::WithExits;
+pub use error::ExitsError;
+pub use evaluate::{AGREEMENTS, AtThreshold, Evaluation, ExitReport, THRESHOLDS, Trade};
+pub use skip::State;
+pub use store::{open, sources, write};
+
+pub(crate) use decide::{Balance, decide};
+pub(crate) use evaluate::Subject;
 
 /// All exits of a backbone, in the order of its layers.
 #[derive(Module, Debug)]
@@ -38,6 +51,21 @@ impl Exits {
     #[must_use]
     pub fn new(config: &ExitsConfig, device: &Device) -> Self {
         Self { exits: config.exits.iter().map(|exit| Exit::new(config, exit, device)).collect() }
+    }
+
+    /// Makes scores probabilities: what training with balanced classes did to them is undone in the last biases.
+    #[must_use]
+    pub(crate) fn calibrated(mut self, balance: &Balance) -> Self {
+        for (index, exit) in self.exits.iter_mut().enumerate() {
+            let decision = exit.classifier.decision_mut();
+            let shift = balance.shift(index) as f32;
+            let shifted = |bias: Tensor<1>| {
+                let shift = Tensor::<1>::from_data([0.0, shift], &bias.device());
+                bias + shift
+            };
+            decision.bias = decision.bias.take().map(|bias| bias.map(shifted));
+        }
+        self
     }
 }
 

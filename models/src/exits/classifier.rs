@@ -45,6 +45,25 @@ impl Classifier {
         }
     }
 
+    /// `calm`, `ffn` or `mamba`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Calm(_) => "calm",
+            Self::Ffn(_) => "ffn",
+            Self::Mamba(_) => "mamba",
+        }
+    }
+
+    /// The last layer: `[2, ..]`, with a bias.
+    pub(super) fn decision_mut(&mut self) -> &mut Linear {
+        match self {
+            Self::Calm(calm) => &mut calm.linear,
+            Self::Ffn(ffn) => &mut ffn.down_proj,
+            Self::Mamba(block) => &mut block.mixer.out_proj,
+        }
+    }
+
     /// Scores whole sequences, `[batch, seq, d_model]` to `[batch, seq, 2]`.
     #[must_use]
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {

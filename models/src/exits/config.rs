@@ -14,6 +14,38 @@ pub struct ExitsConfig {
     pub exits: Vec<ExitConfig>,
 }
 
+impl ExitsConfig {
+    /// Checks that exits stand where exits can stand: in order, behind one layer at least and before the last.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which.
+    pub fn check(&self, n_layers: usize) -> Result<(), String> {
+        let mut before = 0;
+        for ExitConfig { after_layer, classifier, adapter } in &self.exits {
+            if *after_layer == 0 || *after_layer >= n_layers {
+                return Err(format!(
+                    "an exit after layer {after_layer} of {n_layers}: it has to be after 1 to {}",
+                    n_layers.saturating_sub(1)
+                ));
+            }
+            if *after_layer <= before {
+                return Err(format!("an exit after layer {after_layer} behind one after {before}"));
+            }
+            before = *after_layer;
+            let is_empty = match classifier {
+                ClassifierConfig::Calm => false,
+                ClassifierConfig::Ffn { width } => *width == 0,
+                ClassifierConfig::Mamba { width, d_state } => *width == 0 || *d_state == 0,
+            };
+            if is_empty || *adapter == Some(0) {
+                return Err(format!("the exit after layer {after_layer} has a width of 0"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// One exit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

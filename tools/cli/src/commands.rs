@@ -5,6 +5,8 @@ pub(crate) mod build;
 pub(crate) mod chat;
 pub(crate) mod check;
 pub(crate) mod eval;
+mod exit_places;
+mod exit_table;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod plan;

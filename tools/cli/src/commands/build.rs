@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use dynamax_bundle::DType;
 use dynamax_config::show_bytes as show;
-use dynamax_models::build::{BuildOptions, Built, Draft};
+use dynamax_models::build::{BuildOptions, Built, Draft, ExitSource};
 use dynamax_session::{Source, keys};
 use serde::Serialize;
 
@@ -20,6 +20,7 @@ use crate::progress;
 Examples:
   dynamax build ./Mistral-7B-v0.3 -o m.dmx                 q4, 4.5 bits per weight
   dynamax build ./mamba2-130m -o m.dmx --quant q8          8.5 bits per weight
+  dynamax build ./mistral -o m.dmx --exits ./exits         with early exits
   dynamax build ./llama -o m.dmx --quant f32 --context 512 as trained, for comparisons")]
 pub(crate) struct Arguments {
     /// Directory with config.json, model.safetensors (or shards) and tokenizer.json.
@@ -39,6 +40,10 @@ pub(crate) struct Arguments {
     /// Rows of a prompt computed together by default.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     rows: u32,
+    /// Folder with exits that `dynamax exits` trained for this checkpoint; by default those beside the checkpoint, if
+    /// there are any. "none" leaves them out.
+    #[arg(long, value_name = "DIR")]
+    exits: Option<PathBuf>,
     /// Sign it with this secret key, as `dynamax sign` does.
     #[arg(long, value_name = "KEY")]
     sign: Option<PathBuf>,
@@ -110,6 +115,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         kv: arguments.kv.map(|kv| if kv == Kv::F16 { DType::F16 } else { DType::F32 }),
         context: arguments.context,
         max_rows: arguments.rows,
+        exits: match &arguments.exits {
+            None => ExitSource::Beside,
+            Some(none) if none.as_os_str() == "none" => ExitSource::Nowhere,
+            Some(folder) => ExitSource::Folder(folder.clone()),
+        },
     };
     let draft = Draft::open(checkpoint, &options)?;
     let bar = progress::bytes(draft.file_len(), "packing");
