@@ -38,7 +38,7 @@ pub const KEYS: &[Key] = &[
     key("model", "context", "the bundle's", "1 to 16777216", "tokens of context to plan for"),
     key("budget", "energy_per_token", "no budget", "energy above zero, like \"900 mJ\"", "mean energy of a token over the window"),
     key("budget", "latency_per_token", "no deadline", "time above zero, like \"120 ms\"", "deadline of each token"),
-    key("budget", "window", "64", "8 to 4096", "tokens over which the mean is kept"),
+    key("budget", "window", "64", "8 to 1024", "tokens over which the mean is kept"),
     key("budget", "sacrifice", "[\"agreement\", \"latency\", \"energy\"]", "the three words, each once", "what gives way when not all can be kept, the first first"),
     key("exit", "mode", "\"budget\"", "`off`, `fixed`, `budget`, `verified`", "who decides where a token leaves"),
     key("exit", "threshold", "none", "0 to 1", "the threshold, with `mode = \"fixed\"`"),

@@ -116,7 +116,7 @@ fn budget(section: Section<'_>) -> Result<Budget, ConfigError> {
         latency_per_token: section
             .quantity("latency_per_token", some_time)?
             .or(default.latency_per_token),
-        window: section.integer("window", 8..=4096)?.unwrap_or(default.window),
+        window: section.integer("window", 8..=1024)?.unwrap_or(default.window),
         sacrifice: sacrifice(section)?.unwrap_or(default.sacrifice),
     })
 }
