@@ -3,6 +3,7 @@
 //! ```text
 //! commands/   one file for each verb: arguments, what it does, how it is shown
 //! source      opens bundles: mapped files, and the demos inside this binary
+//! eval/       tasks, scores, and the report on them
 //! session     a bundle, loaded and planned, ready to decode
 //! text        tokens ⇄ text
 //! verified    which large bundles are known to be whole
@@ -10,6 +11,7 @@
 
 mod board;
 mod commands;
+mod eval;
 mod failure;
 mod machine;
 mod progress;
@@ -23,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, build, check, eval, inspect, plan, run, train, verify};
+use commands::{bench, build, check, inspect, plan, run, train, verify};
 use failure::Failure;
 
 /// Language models for boards, inside a budget: build bundles from checkpoints, look into them, run them.
@@ -52,7 +54,7 @@ enum Command {
     Plan(plan::Arguments),
     Check(check::Arguments),
     Bench(bench::Arguments),
-    Eval(eval::Arguments),
+    Eval(commands::eval::Arguments),
     Train(Box<train::Arguments>),
     Verify(verify::Arguments),
 }
@@ -65,7 +67,7 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
-        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };
