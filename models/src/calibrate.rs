@@ -28,36 +28,13 @@ mod replay;
 #[cfg(test)]
 mod simulation;
 
-use dynamax_bundle::{Hash, Hasher};
-
-use serde::{Deserialize, Serialize};
+use dynamax_bundle::{Hash, Hasher, Unit};
 
 pub use bound::{hoeffding_bentkus, least_n};
 pub use replay::{Path, Probe, Replay, Taken};
 
 /// The method that [`certify`] implements, as certificates name it.
 pub const METHOD: &str = "learn-then-test, fixed sequence, hoeffding-bentkus";
-
-/// What counts as one independent observation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unit {
-    /// One token; its loss is 0 or 1.
-    Token,
-    /// One sequence; its loss is the share of its tokens that disagree.
-    Sequence,
-}
-
-impl Unit {
-    /// Several of them, in words.
-    #[must_use]
-    pub fn plural(self) -> &'static str {
-        match self {
-            Self::Token => "tokens",
-            Self::Sequence => "sequences",
-        }
-    }
-}
 
 /// What is to be certified.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -157,32 +134,6 @@ pub fn certify(trials: &[Trial], target: Target, unit: Unit) -> Result<Certified
         return Err(CalibrateError::NoneHolds { threshold, observed, n, unit, risk, confidence });
     };
     Ok(Certified { index, trial: trials[index], p_value: p_value(&trials[index]) })
-}
-
-/// A guarantee, as a bundle carries it: with probability `confidence` over the data it was calibrated on, tokens from the
-/// same source differ from full depth at a rate of at most `risk`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Certificate {
-    /// What happened to the state of skipped layers: `copy`, `propagate`, `skip`, `deferred`.
-    pub state_mode: String,
-    /// The kind of classifier at the exits.
-    pub classifier: String,
-    /// A threshold for each exit.
-    pub thresholds: Vec<f64>,
-    /// Most disagreement with full depth.
-    pub risk: f64,
-    /// Probability that this holds.
-    pub confidence: f64,
-    /// Units observed.
-    pub n: u64,
-    /// What a unit was.
-    pub unit: Unit,
-    /// Disagreement that was observed.
-    pub observed: f64,
-    /// BLAKE3 of the calibration tokens: see [`data_hash`].
-    pub data_hash: Hash,
-    /// How it was certified.
-    pub method: String,
 }
 
 /// Identifies calibration data: BLAKE3 over each sequence's length as `u64` and its tokens as `u32`, little-endian.

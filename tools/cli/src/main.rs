@@ -2,12 +2,15 @@
 //!
 //! ```text
 //! commands/   one file for each verb: arguments, what it does, how it is shown
+//! eval/       tasks, scores, and the report on them
 //! source      where a command finds its bundle: a file, or a demo inside this binary
 //! session     the flags of commands that decode
 //! ```
 
+mod agreement;
 mod board;
 mod commands;
+mod eval;
 mod failure;
 mod machine;
 mod progress;
@@ -18,7 +21,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, build, chat, check, eval, inspect, keygen, plan, run, sign, train, verify};
+use commands::{
+    bench, build, calibrate, chat, check, inspect, keygen, plan, run, sign, train, verify,
+};
 use failure::Failure;
 
 /// Language models for boards, inside a budget: build bundles from checkpoints, look into them, run them.
@@ -47,8 +52,9 @@ enum Command {
     Inspect(inspect::Arguments),
     Plan(plan::Arguments),
     Check(check::Arguments),
+    Calibrate(calibrate::Arguments),
     Bench(bench::Arguments),
-    Eval(eval::Arguments),
+    Eval(commands::eval::Arguments),
     Train(Box<train::Arguments>),
     Keygen(keygen::Arguments),
     Sign(sign::Arguments),
@@ -63,8 +69,9 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
-        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),

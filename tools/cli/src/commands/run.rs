@@ -13,6 +13,7 @@ use dynamax_session::{Generator, Session, Text, TextStream, machine};
 use serde::Serialize;
 
 use super::print_json;
+use crate::eval::tint::ansi;
 use crate::session::{DecodeArguments, SamplingArguments};
 use crate::source::{self, Demo};
 
@@ -128,7 +129,8 @@ fn generate(
     };
     let mut generator = Generator::new(session, &mut memory);
     generator.set_depth(arguments.decode.depth(session)?)?;
-    let mut out = Out::new(text, prompt, arguments.json);
+    let segments = session.model().program().segments.len();
+    let mut out = Out::new(text, prompt, arguments.json, segments);
     let mut tokens = Vec::with_capacity(ask.most_tokens);
     let mut failed = None;
     let mut hear = |token: &Token| {
@@ -218,12 +220,13 @@ struct Out<'t> {
     stream: Option<TextStream<'t>>,
     /// Tokens are tinted by their depth, on a terminal.
     tints: bool,
+    segments: usize,
 }
 
 impl<'t> Out<'t> {
-    fn new(text: &'t Text, prompt: &[u32], json: bool) -> Self {
+    fn new(text: &'t Text, prompt: &[u32], json: bool, segments: usize) -> Self {
         let tints = std::io::stdout().is_terminal();
-        Self { stream: (!json).then(|| TextStream::new(text, prompt)), tints }
+        Self { stream: (!json).then(|| TextStream::new(text, prompt)), tints, segments }
     }
 
     fn token(&mut self, token: &Token) -> Result<()> {
@@ -231,7 +234,10 @@ impl<'t> Out<'t> {
         let piece = stream.push(token.id);
         let mut out = std::io::stdout().lock();
         match self.tints {
-            true => out.write_all(tint(&piece, token.depth).as_bytes())?,
+            true => {
+                let tinted = ansi(&piece, token.segment, self.segments);
+                out.write_all(tinted.as_bytes())?;
+            }
             false => out.write_all(piece.as_bytes())?,
         }
         out.flush()?;
@@ -244,17 +250,6 @@ impl<'t> Out<'t> {
         }
         Ok(())
     }
-}
-
-/// Text in the colour of its depth: from green, settled early, over yellow to the terminal's own at full depth.
-fn tint(text: &str, depth: f64) -> String {
-    let colour = match depth {
-        depth if depth >= 1.0 => return text.to_owned(),
-        depth if depth > 0.75 => 179,
-        depth if depth > 0.5 => 142,
-        _ => 72,
-    };
-    format!("\x1b[38;5;{colour}m{text}\x1b[0m")
 }
 
 /// The last line: on stderr, so that stdout is the text alone.
