@@ -188,7 +188,8 @@ impl<'m> Decoder<'m> {
         let tokens = [token];
         let Some(exits) = self.exits else {
             self.feed(&tokens)?;
-            return Ok(Outcome { segment: self.last_segment(), ..Outcome::default() });
+            let last = self.last_segment();
+            return Ok(Outcome { segment: last, reach: last, ..Outcome::default() });
         };
         self.admit(&tokens)?;
         let left = AtomicUsize::new(0);
@@ -199,10 +200,13 @@ impl<'m> Decoder<'m> {
         let (left, last) = (left.into_inner(), self.model.program().exits.len());
         let catches_up = left == last || is_full;
         let position = self.position();
-        let mut outcome = Outcome { segment: self.last_segment(), ..Outcome::default() };
+        let last_segment = self.last_segment();
+        let mut outcome =
+            Outcome { segment: last_segment, reach: last_segment, ..Outcome::default() };
         self.said = (self.model.program().logits, revealed.len() - 1);
         if let Some(exit) = self.model.program().exits.get(left) {
             (self.said, outcome.segment) = ((exit.logits, 0), exit.segment);
+            outcome.reach = if catches_up { last_segment } else { exit.segment };
         }
         if reveals && left < last {
             let said = self.isa.argmax(self.logits()) as u32;

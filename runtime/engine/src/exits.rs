@@ -82,6 +82,8 @@ pub struct Probed {
 pub struct Outcome {
     /// Index of the last segment whose residual it was answered from.
     pub segment: u16,
+    /// Index of the last segment that ran in this step: behind `segment` where rows were caught up.
+    pub reach: u16,
     /// Rows that had waited and ran through the last segment now.
     pub caught_up: u32,
     /// Of these, how many were compared with what they had said.

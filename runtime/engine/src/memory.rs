@@ -24,7 +24,7 @@ use crate::schedule::{self, Item, Schedule, Work};
 
 mod mark;
 
-pub(crate) use mark::Mark;
+use mark::Mark;
 
 /// Every buffer starts at a multiple of this many bytes.
 const ALIGN: u64 = Line::BYTES as u64;

@@ -5,7 +5,7 @@ use dynamax_kernels::matrix::Matrix;
 
 use crate::arena::{Grid, Line};
 use crate::error::LoadError;
-use crate::memory::{self, Mark, Place, Settings, Sizes, Slot, Storage};
+use crate::memory::{self, Place, Settings, Sizes, Slot, Storage};
 
 /// A Program, its weights and its plan. Cheap to copy; shared by all workers.
 #[derive(Clone, Copy, Debug)]
@@ -90,9 +90,15 @@ impl<'m> Model<'m> {
         self.slot(id).mark.is_wanted()
     }
 
-    /// What an operator leads to.
-    pub(crate) fn op_mark(&self, step: usize) -> Mark {
-        self.slots[self.program.tensors.len() + step].mark
+    /// True for an operator of a segment that leads to a state or updates one: what a token that left still runs where its
+    /// state is propagated.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such operator.
+    #[must_use]
+    pub fn leads_to_state(&self, step: usize) -> bool {
+        self.slots[self.program.tensors.len() + step].mark.leads_to_state()
     }
 
     /// Rows that were planned.

@@ -10,6 +10,7 @@
 
 pub(crate) mod data;
 pub(crate) mod example;
+pub(crate) mod modes;
 pub(crate) mod outcome;
 pub(crate) mod page;
 pub(crate) mod report;
@@ -77,6 +78,7 @@ fn ask_choices(
         was_cut |= cut;
         said.tokens.extend(predicted.tokens);
         said.exits.extend(predicted.exits);
+        said.reach.extend(predicted.reach);
         said.seconds += predicted.seconds;
     }
     Ok(Answer { scores: choose(choices, &log_probabilities), said, was_cut })

@@ -40,7 +40,7 @@ impl Step<'_> {
     }
 
     fn leads(&self, step: usize) -> bool {
-        self.model.op_mark(step).leads_to_state()
+        self.model.leads_to_state(step)
     }
 
     /// An operator that updates a state: attention appends without attending, unless a state reads what it says.

@@ -9,13 +9,15 @@ use dynamax_session::{Session, Source, Text, TextStream};
 use serde::Serialize;
 
 use super::print_json;
+use crate::agreement::{self, Passages};
 use crate::eval::data;
 use crate::eval::evaluate;
 use crate::eval::example::{Ask, Example};
+use crate::eval::modes::{Way, ways};
 use crate::eval::outcome::{Answer, Outcome};
 use crate::eval::page::{Piece, Sample, page};
-use crate::eval::report::{Conditions, Ladder, Mode, ModeReport, Report};
-use crate::eval::runner::{FullDepth, Generation, Runner};
+use crate::eval::report::{Conditions, Ladder, ModeReport, Oracle, Report};
+use crate::eval::runner::{Generation, Model, Pace, Runner};
 use crate::machine;
 use crate::progress;
 use crate::session::DecodeArguments;
@@ -27,6 +29,8 @@ use crate::source::{self, Demo};
 Examples:
   dynamax eval m.dmx --task text --data held-out.txt --context 512
   dynamax eval m.dmx --task triviaqa --data triviaqa.jsonl --limit 200 --report out
+  dynamax eval m.dmx --task text --data held-out.txt --exit fixed          early exits beside full depth
+  dynamax eval m.dmx --task text --data held-out.txt --sweep 12 --report out
   dynamax eval m.dmx --task truthfulqa --data mc_task.json --json")]
 pub(crate) struct Arguments {
     /// The bundle; without one, the built-in demo.
@@ -49,6 +53,9 @@ pub(crate) struct Arguments {
     /// Make tokens seen before less probable in generated answers; 1 does nothing.
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     repetition_penalty: f32,
+    /// Try so many thresholds with every treatment of skipped state.
+    #[arg(long, value_name = "N")]
+    sweep: Option<usize>,
     /// Write a page with plots into this folder.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
@@ -106,14 +113,20 @@ fn run_examples(task: data::Task, arguments: &Arguments) -> Result<()> {
     let source = source::source(arguments.bundle.as_ref(), arguments.demo)?;
     let session = arguments.decode.open(&source)?;
     let text = Text::of(&session.bundle)?;
+    let ways = ways(&session, &arguments.decode, arguments.sweep)?;
     let mut memory = session.memory();
-    let mut runner = FullDepth::new(&session, &mut memory, arguments.repetition_penalty)?;
-    let bar = progress::steps(examples.len() as u64, task.name());
-    let full = evaluate(&examples, &text, &mut runner, &bar)?;
-    bar.finish_and_clear();
-
-    let report = report(task.name(), examples.len(), &full, &session, &source, arguments)?;
-    write_page(arguments, &report, &samples(&examples, &full, &text))?;
+    let mut outcomes = Vec::with_capacity(ways.len());
+    for way in &ways {
+        let depth = (way.depth, pace(&ways));
+        let mut runner = Model::new(&session, &mut memory, arguments.repetition_penalty, depth)?;
+        let bar = progress::steps(examples.len() as u64, &way.mode.family());
+        outcomes.push(evaluate(&examples, &text, &mut runner, &bar)?);
+        bar.finish_and_clear();
+    }
+    let measured = Measured { ways: &ways, outcomes: &outcomes, session: &session };
+    let report = report(task.name(), examples.len(), &measured, &source, arguments)?;
+    let shown = shown(&measured);
+    write_page(arguments, &report, &samples(&examples, shown, &text))?;
     if arguments.json { print_json(&report) } else { show(&report) }
 }
 
@@ -142,19 +155,29 @@ fn run_text(arguments: &Arguments) -> Result<()> {
     ensure!(tokens.len() > 1, "{data}: one token or none; give a longer text");
 
     let window = (session.model().settings().context as usize).min(MOST_WINDOW);
+    let ways = ways(&session, &arguments.decode, arguments.sweep)?;
     let mut memory = session.memory();
-    let mut runner = FullDepth::new(&session, &mut memory, arguments.repetition_penalty)?;
-    let (full, n) = score_text(&mut runner, &tokens, window)?;
+    let (mut outcomes, mut n) = (Vec::with_capacity(ways.len()), 0);
+    for way in &ways {
+        let depth = (way.depth, pace(&ways));
+        let mut runner = Model::new(&session, &mut memory, arguments.repetition_penalty, depth)?;
+        let (outcome, scored) = score_text(&mut runner, &tokens, window)?;
+        outcomes.push(outcome);
+        n = scored;
+    }
+    let full = &outcomes[0];
     let score = |name| full.means().iter().find(|(found, _)| *found == name).map_or(0.0, |s| s.1);
     let (nll_per_token, perplexity) = (score("nll"), score("perplexity"));
-    let report = report("text", n, &full, &session, &source, arguments)?;
-    write_page(arguments, &report, &[text_sample(&tokens, window, &full, &words)])?;
+    let measured = Measured { ways: &ways, outcomes: &outcomes, session: &session };
+    let mut report = report("text", n, &measured, &source, arguments)?;
+    report.oracle = oracle(&session, &tokens, window)?;
+    write_page(arguments, &report, &[text_sample(&tokens, window, shown(&measured), &words)])?;
     if arguments.json {
         let isa = session.isa().name();
         return print_json(&TextReport { report, nll_per_token, perplexity, window, isa });
     }
     println!("{n} tokens · {nll_per_token:.4} nats/token · perplexity {perplexity:.3}");
-    Ok(())
+    show_modes(&report)
 }
 
 /// Feeds the text window by window, each from an empty state, and scores every token behind the first of its window.
@@ -168,6 +191,7 @@ fn score_text(runner: &mut dyn Runner, tokens: &[u32], window: usize) -> Result<
         right += scored.predicted.tokens.iter().zip(rest).filter(|(a, b)| a == b).count();
         said.tokens.extend(scored.predicted.tokens);
         said.exits.extend(scored.predicted.exits);
+        said.reach.extend(scored.predicted.reach);
         said.seconds += scored.predicted.seconds;
         bar.inc(window.len() as u64);
     }
@@ -177,24 +201,69 @@ fn score_text(runner: &mut dyn Runner, tokens: &[u32], window: usize) -> Result<
     Ok((Outcome { answers: vec![Answer { scores, said, was_cut: false }] }, n))
 }
 
+/// What was asked, and what was answered.
+struct Measured<'m> {
+    /// Full depth first.
+    ways: &'m [Way],
+    outcomes: &'m [Outcome],
+    session: &'m Session<'m>,
+}
+
+/// Only where modes are compared does time count.
+fn pace(ways: &[Way]) -> Pace {
+    if ways.len() > 1 { Pace::Tokens } else { Pace::Chunks }
+}
+
+/// What is shown token by token: the first mode that is not full depth, if there is one.
+fn shown<'m>(measured: &Measured<'m>) -> (String, &'m Outcome) {
+    let index = usize::from(measured.ways.len() > 1);
+    (measured.ways[index].mode.family(), &measured.outcomes[index])
+}
+
 fn report(
     task: &'static str,
     n: usize,
-    full: &Outcome,
-    session: &Session<'_>,
+    measured: &Measured<'_>,
     source: &Source,
     arguments: &Arguments,
 ) -> Result<Report> {
-    let ladder = Ladder::of(session.model().program());
+    let full = &measured.outcomes[0];
+    let model = measured.session.model();
+    let mode = |(way, outcome): (&Way, &Outcome)| {
+        let ladder = Ladder::of(&model, way.depth.settings().map(|settings| settings.state));
+        ModeReport::new(way.mode.clone(), &ladder, outcome, full)
+    };
     Ok(Report {
         task,
         n,
         accuracy_is: full.means().first().map_or("", |(name, _)| *name),
-        modes: vec![ModeReport::new(Mode::full_depth(), &ladder, full, full)],
+        modes: measured.ways.iter().zip(measured.outcomes).map(mode).collect(),
         oracle: None,
         prompts_cut: full.prompts_cut(),
-        conditions: conditions(session, source, &arguments.data)?,
+        conditions: conditions(measured.session, source, &arguments.data)?,
     })
+}
+
+/// The most that any classifier could save on this text, with exact state; nothing without exits.
+fn oracle(session: &Session<'_>, tokens: &[u32], window: usize) -> Result<Option<Oracle>> {
+    let model = session.model();
+    if model.program().exits.is_empty() {
+        return Ok(None);
+    }
+    let passages = Passages::cut(tokens, window.min(tokens.len()))?;
+    let bar = progress::steps(passages.len() as u64, "oracle");
+    let surveyed = agreement::survey(session, &passages, &bar)?;
+    bar.finish_and_clear();
+    let mut per_segment = vec![0; model.program().segments.len()];
+    let taken = surveyed.replay.oracle().tokens_per_exit;
+    let (end, exits) = taken.split_last().context("a count for full depth")?;
+    for (exit, count) in model.program().exits.iter().zip(exits) {
+        per_segment[usize::from(exit.segment)] = *count;
+    }
+    if let Some(last) = per_segment.last_mut() {
+        *last = *end;
+    }
+    Ok(Some(Oracle::new(&Ladder::of(&model, None), per_segment)))
 }
 
 fn conditions(session: &Session<'_>, source: &Source, data: &Path) -> Result<Conditions> {
@@ -216,20 +285,61 @@ fn conditions(session: &Session<'_>, source: &Source, data: &Path) -> Result<Con
 fn show(report: &Report) -> Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
-    for mode in &report.modes {
-        write!(out, "{} · {} examples", report.task, report.n)?;
-        let rest = mode.scores.iter().filter(|(name, _)| **name != report.accuracy_is);
-        let first = mode.scores.get_key_value(report.accuracy_is);
-        for (name, score) in first.into_iter().chain(rest) {
-            write!(out, " · {name} {score:.4}")?;
-        }
-        writeln!(out, " · {:.1} tok/s", mode.tokens_per_s)?;
+    let full = report.modes.first().context("full depth is always measured")?;
+    write!(out, "{} · {} examples", report.task, report.n)?;
+    let rest = full.scores.iter().filter(|(name, _)| **name != report.accuracy_is);
+    let first = full.scores.get_key_value(report.accuracy_is);
+    for (name, score) in first.into_iter().chain(rest) {
+        write!(out, " · {name} {score:.4}")?;
     }
+    writeln!(out, " · {:.1} tok/s", full.tokens_per_s)?;
     if report.prompts_cut > 0 {
         writeln!(
             out,
             "{} of {} prompts lost their beginning: plan more with --context if the model allows it",
             report.prompts_cut, report.n
+        )?;
+    }
+    show_modes(report)
+}
+
+/// A row for each mode, where there is more than full depth.
+fn show_modes(report: &Report) -> Result<()> {
+    use std::io::Write;
+    if report.modes.len() < 2 {
+        return Ok(());
+    }
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{:<24} {:>9} {:>8} {:>9} {:>7} {:>7} {:>7} {:>7}",
+        "mode", "threshold", report.accuracy_is, "agreement", "depth", "flops", "bytes", "time"
+    )?;
+    for mode in &report.modes {
+        writeln!(
+            out,
+            "{:<24} {:>9} {:>8.4} {:>8.2}% {:>6.1}% {:>6.1}% {:>6.1}% {:>6.1}%",
+            mode.mode.family(),
+            mode.mode.threshold.map_or_else(String::new, |threshold| format!("{threshold:.4}")),
+            mode.accuracy,
+            100.0 * mode.agreement,
+            100.0 * mode.depth_mean,
+            100.0 * mode.flops_saved,
+            100.0 * mode.bytes_saved,
+            100.0 * mode.time_saved
+        )?;
+    }
+    if let Some(oracle) = &report.oracle {
+        writeln!(
+            out,
+            "{:<24} {:>9} {:>8} {:>8.2}% {:>6.1}% {:>6.1}% {:>6.1}%",
+            "oracle",
+            "",
+            "",
+            100.0,
+            100.0 * oracle.depth_mean,
+            100.0 * oracle.flops_saved,
+            100.0 * oracle.bytes_saved
         )?;
     }
     Ok(())
@@ -253,13 +363,13 @@ const SAMPLES: usize = 3;
 const PROMPT_SHOWN: usize = 240;
 
 /// The first answers, token by token.
-fn samples(examples: &[Example], outcome: &Outcome, text: &Text) -> Vec<Sample> {
+fn samples(examples: &[Example], (mode, outcome): (String, &Outcome), text: &Text) -> Vec<Sample> {
     let said = examples.iter().zip(&outcome.answers);
     let generated = said.filter(|(example, _)| !matches!(example.ask, Ask::Choose { .. }));
     let sample = |(example, answer): (&Example, &Answer)| {
         let start = example.prompt.char_indices().rev().nth(PROMPT_SHOWN).map_or(0, |(at, _)| at);
         Sample {
-            mode: "full depth".into(),
+            mode: mode.clone(),
             prompt: example.prompt[start..].into(),
             pieces: pieces(&answer.said.tokens, &answer.said.exits, text),
         }
@@ -271,11 +381,16 @@ fn samples(examples: &[Example], outcome: &Outcome, text: &Text) -> Vec<Sample> 
 const TEXT_SHOWN: usize = 300;
 
 /// The beginning of a text, each token tinted by where its prediction left.
-fn text_sample(tokens: &[u32], window: usize, outcome: &Outcome, text: &Text) -> Sample {
+fn text_sample(
+    tokens: &[u32],
+    window: usize,
+    (mode, outcome): (String, &Outcome),
+    text: &Text,
+) -> Sample {
     let shown = tokens.len().min(window).min(TEXT_SHOWN);
     let exits = outcome.answers.first().map_or(&[][..], |answer| &answer.said.exits);
     Sample {
-        mode: "full depth".into(),
+        mode,
         prompt: text.decode(&tokens[..1]),
         pieces: pieces(&tokens[1..shown], exits, text),
     }

@@ -44,11 +44,12 @@ impl Outcome {
 
     /// Tokens that left behind each segment.
     pub(crate) fn tokens_per_exit(&self, segments: usize) -> Vec<u64> {
-        let mut counts = vec![0; segments];
-        for exit in self.answers.iter().flat_map(|answer| &answer.said.exits) {
-            counts[usize::from(*exit)] += 1;
-        }
-        counts
+        count(self.answers.iter().flat_map(|answer| &answer.said.exits), segments)
+    }
+
+    /// Tokens whose steps reached each segment.
+    pub(crate) fn tokens_per_reach(&self, segments: usize) -> Vec<u64> {
+        count(self.answers.iter().flat_map(|answer| &answer.said.reach), segments)
     }
 
     /// Seconds a token; 0 without tokens.
@@ -79,6 +80,12 @@ impl Outcome {
     }
 }
 
+fn count<'s>(of: impl Iterator<Item = &'s u16>, segments: usize) -> Vec<u64> {
+    let mut counts = vec![0; segments];
+    of.for_each(|segment| counts[usize::from(*segment)] += 1);
+    counts
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -87,7 +94,12 @@ pub(super) mod tests {
     pub(crate) fn outcome(answers: &[(f64, &[u32], &[u16])]) -> Outcome {
         let answer = |&(score, tokens, exits): &(f64, &[u32], &[u16])| Answer {
             scores: vec![("exact", score), ("nll", 2.0 * score)],
-            said: Generation { tokens: tokens.into(), exits: exits.into(), seconds: 0.5 },
+            said: Generation {
+                tokens: tokens.into(),
+                exits: exits.into(),
+                reach: exits.into(),
+                seconds: 0.5,
+            },
             was_cut: score > 0.5,
         };
         Outcome { answers: answers.iter().map(answer).collect() }

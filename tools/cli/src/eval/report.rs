@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use dynamax_bundle::{Kind, Op, Program, Rows};
+use dynamax_bundle::{Kind, Op, Program, Rows, StateMode};
+use dynamax_engine::Model;
 use serde::Serialize;
 
 use super::outcome::Outcome;
@@ -135,7 +136,9 @@ impl Oracle {
 impl ModeReport {
     /// Compares a mode with full depth.
     pub(crate) fn new(mode: Mode, ladder: &Ladder, outcome: &Outcome, full: &Outcome) -> Self {
-        let tokens_per_exit = outcome.tokens_per_exit(ladder.rungs.len());
+        let segments = ladder.rungs.len();
+        let (tokens_per_exit, reached) =
+            (outcome.tokens_per_exit(segments), outcome.tokens_per_reach(segments));
         let (seconds, seconds_full) = (outcome.seconds_per_token(), full.seconds_per_token());
         let rate = |numerator: f64, of: f64| if of > 0.0 { numerator / of } else { 0.0 };
         Self {
@@ -145,7 +148,7 @@ impl ModeReport {
             agreement: outcome.agreement(full),
             depth_mean: ladder.depth_mean(&tokens_per_exit),
             flops_saved: ladder.saved(&tokens_per_exit, |cost| cost.flops),
-            bytes_saved: ladder.saved(&tokens_per_exit, |cost| cost.bytes),
+            bytes_saved: ladder.saved(&reached, |cost| cost.bytes),
             time_saved: rate(seconds_full - seconds, seconds_full),
             tokens_per_exit,
             tokens_per_s: rate(1.0, seconds),
@@ -163,6 +166,12 @@ pub(crate) struct Cost {
     pub(crate) bytes: f64,
 }
 
+impl Cost {
+    fn plus(self, other: Self) -> Self {
+        Self { flops: self.flops + other.flops, bytes: self.bytes + other.bytes }
+    }
+}
+
 /// A segment, as a step of the way down.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rung {
@@ -172,6 +181,8 @@ pub(crate) struct Rung {
     pub(crate) run: Cost,
     /// What it costs although the token has left: its state is kept up.
     pub(crate) skipped: Cost,
+    /// What the probe at its end costs.
+    pub(crate) probe: Cost,
 }
 
 /// A model as what can be saved: its segments, and what every token pays.
@@ -184,20 +195,30 @@ pub(crate) struct Ladder {
 }
 
 impl Ladder {
-    /// Reads the costs off a Program; skipping costs nothing.
-    pub(crate) fn of(program: &Program<'_>) -> Self {
+    /// Reads the costs off a Program. What skipped layers cost depends on what happens to their state: deferred rows run
+    /// later, so that their arithmetic is not saved; weights for them are read as far as a step reaches. Propagation
+    /// runs what leads to states.
+    pub(crate) fn of(model: &Model<'_>, state: Option<StateMode>) -> Self {
+        let program = model.program();
         let cost = |ops: std::ops::Range<usize>| {
-            program.ops[ops].iter().fold(Cost::default(), |sum, op| {
-                let Cost { flops, bytes } = cost(program, *op);
-                Cost { flops: sum.flops + flops, bytes: sum.bytes + bytes }
-            })
+            ops.map(|step| cost(program, program.ops[step])).fold(Cost::default(), Cost::plus)
         };
-        let rung = |segment: &dynamax_bundle::Segment| Rung {
-            layers: segment.layers,
-            run: cost(segment.ops()),
-            skipped: Cost::default(),
+        let rung = |(index, segment): (usize, &dynamax_bundle::Segment)| {
+            let run = cost(segment.ops());
+            let leads = segment.ops().filter(|step| model.leads_to_state(*step));
+            let skipped = match state {
+                Some(StateMode::Deferred) => Cost { bytes: 0.0, ..run },
+                Some(StateMode::Propagate) => {
+                    leads.map(|step| cost(step..step + 1)).fold(Cost::default(), Cost::plus)
+                }
+                _ => Cost::default(),
+            };
+            let exit = program.exit_of(index).filter(|_| state.is_some());
+            let probe = exit.map_or_else(Cost::default, |(_, exit)| cost(exit.probe()));
+            Rung { layers: segment.layers, run, skipped, probe }
         };
-        Self { rungs: program.segments.iter().map(rung).collect(), head: cost(program.head()) }
+        let rungs = program.segments.iter().enumerate().map(rung).collect();
+        Self { rungs, head: cost(program.head()) }
     }
 
     /// Mean share of layers.
@@ -212,7 +233,7 @@ impl Ladder {
         let full = self.rungs.iter().map(|rung| of(&rung.run)).sum::<f64>() + of(&self.head);
         let paid = |exit: usize| {
             let (run, skipped) = self.rungs.split_at(exit + 1);
-            run.iter().map(|rung| of(&rung.run)).sum::<f64>()
+            run.iter().map(|rung| of(&rung.run) + of(&rung.probe)).sum::<f64>()
                 + skipped.iter().map(|rung| of(&rung.skipped)).sum::<f64>()
                 + of(&self.head)
         };
@@ -250,6 +271,8 @@ fn cost(program: &Program<'_>, op: Op) -> Cost {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use dynamax_session::{Options, Session};
+
     use super::super::outcome::tests::outcome;
     use super::*;
     use crate::source::{Demo, source};
@@ -257,7 +280,10 @@ pub(super) mod tests {
     /// Four layers, of which the first two are a segment; the head costs as much as one layer.
     pub(crate) fn ladder() -> Ladder {
         let cost = |units: f64| Cost { flops: 2.0 * units, bytes: units };
-        let rung = |layers, skipped| Rung { layers, run: cost(2.0), skipped: cost(skipped) };
+        let rung = |layers, skipped| {
+            let probe = Cost::default();
+            Rung { layers, run: cost(2.0), skipped: cost(skipped), probe }
+        };
         Ladder { rungs: vec![rung(2, 0.0), rung(4, 0.5)], head: cost(1.0) }
     }
 
@@ -289,8 +315,8 @@ pub(super) mod tests {
     #[test]
     fn costs_are_those_of_the_program() {
         let source = source(None, Demo::Transformer).unwrap();
-        let bundle = source.bundle().unwrap();
-        let ladder = Ladder::of(&bundle.program_buf().unwrap().as_program());
+        let session = Session::open(&source, &Options::default()).unwrap();
+        let (bundle, ladder) = (&session.bundle, Ladder::of(&session.model(), None));
         let flops: f64 = ladder.rungs.iter().map(|rung| rung.run.flops).sum();
         let all = flops + ladder.head.flops;
         // Two for each weight that multiplies: all but the embedding, unless the head uses it again.

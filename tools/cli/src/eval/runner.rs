@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use dynamax_engine::{Decoder, Line, Sampler, Sampling};
 
-use dynamax_session::Session;
+use dynamax_session::{Depth, Session};
 
 /// Tokens, and where each was decided.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -14,6 +14,8 @@ pub(crate) struct Generation {
     pub(crate) tokens: Vec<u32>,
     /// For each, the segment behind which it left; the last segment is full depth.
     pub(crate) exits: Vec<u16>,
+    /// For each, the last segment whose weights were read to decide it: further where rows were caught up.
+    pub(crate) reach: Vec<u16>,
     /// Seconds that deciding them took; reading the prompt is not counted.
     pub(crate) seconds: f64,
 }
@@ -45,41 +47,66 @@ pub(crate) trait Runner {
     fn score(&mut self, prompt: &[u32], continuation: &[u32]) -> Result<Scored>;
 }
 
-/// Every token goes through all layers.
-pub(crate) struct FullDepth<'s> {
+/// How continuations are scored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// In chunks, as fast as can be: where only the numbers count.
+    Chunks,
+    /// Token by token, as text is generated: where time counts, or tokens may leave early.
+    Tokens,
+}
+
+/// A bundle that answers, each token as deep as it is told.
+pub(crate) struct Model<'s> {
     session: &'s Session<'s>,
     decoder: Decoder<'s>,
     sampler_memory: Vec<Line>,
     sampling: Sampling,
+    depth: Depth,
+    pace: Pace,
     last_segment: u16,
 }
 
-impl<'s> FullDepth<'s> {
+impl<'s> Model<'s> {
     /// A runner over `memory`, of [`Session::memory`].
     pub(crate) fn new(
         session: &'s Session<'s>,
         memory: &'s mut [Line],
         repetition_penalty: f32,
+        (depth, pace): (Depth, Pace),
     ) -> Result<Self> {
         let sampling = Sampling { repetition_penalty, ..Sampling::default() };
         let valid = sampling.validate();
         ensure!(valid.is_ok(), "--repetition-penalty is out of range: give more than 0");
+        let mut decoder = session.decoder(memory);
+        decoder.use_exits(depth.settings())?;
         Ok(Self {
             session,
-            decoder: session.decoder(memory),
+            decoder,
             sampler_memory: session.sampler_memory(),
             sampling,
+            depth,
+            pace,
             last_segment: (session.model().program().segments.len() - 1) as u16,
         })
     }
 
-    fn generation(&self, tokens: Vec<u32>, start: Instant) -> Generation {
-        let exits = vec![self.last_segment; tokens.len()];
-        Generation { tokens, exits, seconds: start.elapsed().as_secs_f64() }
+    /// Feeds the prompt, whose logits are those of full depth.
+    fn start(&mut self, prompt: &[u32]) -> Result<Generation> {
+        self.decoder.reset();
+        self.decoder.feed(prompt)?;
+        Ok(Generation::default())
+    }
+
+    /// Notes that a token was decided at full depth.
+    fn full(&self, said: &mut Generation, token: u32) {
+        said.tokens.push(token);
+        said.exits.push(self.last_segment);
+        said.reach.push(self.last_segment);
     }
 }
 
-impl Runner for FullDepth<'_> {
+impl Runner for Model<'_> {
     fn context(&self) -> usize {
         self.session.model().settings().context as usize
     }
@@ -92,44 +119,69 @@ impl Runner for FullDepth<'_> {
     ) -> Result<Generation> {
         let eos = self.session.bundle.meta().eos;
         let vocab_size = self.session.model().vocab_size();
-        self.decoder.reset();
-        let mut sampler = Sampler::new(self.sampling, vocab_size, &mut self.sampler_memory);
+        let mut said = self.start(prompt)?;
+        let decide = self.depth.decision(prompt.len() as u32, most as u32);
+        let mut memory = std::mem::take(&mut self.sampler_memory);
+        let mut sampler = Sampler::new(self.sampling, vocab_size, &mut memory);
         sampler.see(prompt);
-        self.decoder.feed(prompt)?;
-        let (start, mut tokens) = (Instant::now(), Vec::with_capacity(most));
-        while tokens.len() < most {
-            if let Some(last) = tokens.last() {
-                self.decoder.feed(&[*last])?;
+        let start = Instant::now();
+        let (mut exit, mut reach) = (self.last_segment, self.last_segment);
+        while said.tokens.len() < most {
+            if let Some(last) = said.tokens.last() {
+                let outcome = self.decoder.step(*last, &decide)?;
+                (exit, reach) = (outcome.segment, outcome.reach);
             }
             let next = sampler.choose(self.decoder.logits());
             if eos.contains(next) {
                 break;
             }
-            tokens.push(next);
-            if stop(&tokens) {
+            said.tokens.push(next);
+            said.exits.push(exit);
+            said.reach.push(reach);
+            if stop(&said.tokens) {
                 break;
             }
         }
-        Ok(self.generation(tokens, start))
+        said.seconds = start.elapsed().as_secs_f64();
+        self.sampler_memory = memory;
+        Ok(said)
     }
 
     fn score(&mut self, prompt: &[u32], continuation: &[u32]) -> Result<Scored> {
         let (first, fed) =
             continuation.first().zip(continuation.split_last()).context("an empty continuation")?;
         let isa = self.session.isa();
-        let (mut log_probability, mut tokens) = (0.0, Vec::with_capacity(continuation.len()));
-        let mut take = |logits: &[f32], token: u32| {
-            log_probability -= negative_log_likelihood(logits, token as usize);
-            tokens.push(isa.argmax(logits) as u32);
-        };
-        self.decoder.reset();
-        self.decoder.feed(prompt)?;
+        let mut predicted = self.start(prompt)?;
+        let decide = self.depth.decision(prompt.len() as u32, continuation.len() as u32);
         let start = Instant::now();
-        take(self.decoder.logits(), *first);
-        if !fed.1.is_empty() {
-            self.decoder.feed_each(fed.1, |row, logits| take(logits, continuation[row + 1]))?;
+        let logits = self.decoder.logits();
+        let mut log_probability = -negative_log_likelihood(logits, *first as usize);
+        let said = isa.argmax(logits) as u32;
+        self.full(&mut predicted, said);
+        match self.pace {
+            Pace::Chunks if !fed.1.is_empty() => {
+                let mut tokens = Vec::with_capacity(fed.1.len());
+                self.decoder.feed_each(fed.1, |row, logits| {
+                    log_probability -=
+                        negative_log_likelihood(logits, continuation[row + 1] as usize);
+                    tokens.push(isa.argmax(logits) as u32);
+                })?;
+                tokens.into_iter().for_each(|token| self.full(&mut predicted, token));
+            }
+            Pace::Chunks => {}
+            Pace::Tokens => {
+                for (token, next) in fed.1.iter().zip(&continuation[1..]) {
+                    let outcome = self.decoder.step(*token, &decide)?;
+                    let logits = self.decoder.logits();
+                    log_probability -= negative_log_likelihood(logits, *next as usize);
+                    predicted.tokens.push(isa.argmax(logits) as u32);
+                    predicted.exits.push(outcome.segment);
+                    predicted.reach.push(outcome.reach);
+                }
+            }
         }
-        Ok(Scored { log_probability, predicted: self.generation(tokens, start) })
+        predicted.seconds = start.elapsed().as_secs_f64();
+        Ok(Scored { log_probability, predicted })
     }
 }
 
@@ -154,11 +206,11 @@ mod tests {
         decode: DecodeArguments,
     }
 
-    fn with_demo(check: impl FnOnce(&mut FullDepth<'_>)) {
+    fn with_demo(check: impl FnOnce(&mut Model<'_>)) {
         let source = source(None, Demo::Transformer).unwrap();
         let session = Flags::parse_from([""]).decode.open(&source).unwrap();
         let mut memory = session.memory();
-        check(&mut FullDepth::new(&session, &mut memory, 1.0).unwrap());
+        check(&mut Model::new(&session, &mut memory, 1.0, (Depth::Full, Pace::Chunks)).unwrap());
     }
 
     #[test]
