@@ -38,7 +38,6 @@ impl Depth {
     }
 
     /// The decision of an answer that starts at a position and is `length` tokens long at most.
-    #[must_use]
     pub fn decision(&self, start: u32, length: u32) -> impl Fn(Probed) -> bool + Sync + use<> {
         let thresholds = match self {
             Self::Full => Thresholds::all(f32::INFINITY),
