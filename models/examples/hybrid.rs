@@ -167,7 +167,12 @@ impl Step for Hybrid {
         let last = ops::select(second.clone(), rows - 1);
         let normed = ops::rms_norm(last, self.norm.val(), D_MODEL, EPS);
         let logits = ops::linear(normed, self.embedding.val(), None);
-        StepOutput { residuals: vec![first, second], logits, states: states.finish() }
+        StepOutput {
+            residuals: vec![first, second],
+            logits,
+            exits: Vec::new(),
+            states: states.finish(),
+        }
     }
 }
 

@@ -32,6 +32,9 @@ pub struct Residuals {
     pub normed: Tensor<3>,
 }
 
+/// What a layer makes of a residual stream, `[batch, seq, d_model]`.
+pub type Layer<'l> = &'l dyn Fn(Tensor<3>) -> Tensor<3>;
+
 /// Any backbone.
 #[derive(Module, Debug)]
 pub enum Backbone {
@@ -83,6 +86,34 @@ impl Backbone {
         }
     }
 
+    /// Runs the layers one after the other: `each` gets the number of a layer, the residual stream before it, and the
+    /// layer itself, and says what the residual stream behind it is. Returns that behind the last, before the final
+    /// norm.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[batch, seq]`
+    /// - a residual stream, and returned: `[batch, seq, d_model]`
+    pub fn walk(
+        &self,
+        tokens: Tensor<2, Int>,
+        mut each: impl FnMut(usize, Tensor<3>, Layer<'_>) -> Tensor<3>,
+    ) -> Tensor<3> {
+        match self {
+            Self::Transformer(model) => model.walk(tokens, each),
+            Self::Mamba(model) => {
+                let layers = model.layers.iter().enumerate();
+                let x = model.embeddings.forward(tokens);
+                layers.fold(x, |x, (index, layer)| each(index, x, &|x| layer.forward(x)))
+            }
+            Self::Mamba2(model) => {
+                let layers = model.layers.iter().enumerate();
+                let x = model.embeddings.forward(tokens);
+                layers.fold(x, |x, (index, layer)| each(index, x, &|x| layer.forward(x)))
+            }
+        }
+    }
+
     /// Scores every next token from a normed residual stream.
     ///
     /// # Shapes
@@ -109,6 +140,43 @@ impl Backbone {
             Self::Transformer(model) => model.norm.forward(residual),
             Self::Mamba(model) => model.norm_f.forward(residual),
             Self::Mamba2(model) => model.norm_f.forward(residual),
+        }
+    }
+
+    /// Scores the token that follows a row of the residual stream, as deployed: the head of an exit.
+    ///
+    /// # Shapes
+    ///
+    /// - `row`: `[1, d_model]`
+    /// - returned: `[1, vocab_size]`
+    #[must_use]
+    pub fn step_head(&self, row: Tensor<2>) -> Tensor<2> {
+        let (norm, head) = match self {
+            Self::Transformer(model) => (&model.norm, &model.lm_head),
+            Self::Mamba(model) => (&model.norm_f, &model.lm_head),
+            Self::Mamba2(model) => (&model.norm_f, &model.lm_head),
+        };
+        head::step_row(norm, head.as_ref(), self.table(), row)
+    }
+
+    /// The matrix of the head, which may be the token table, `[vocab_size, d_model]`.
+    #[must_use]
+    pub fn head(&self) -> Tensor<2> {
+        let head = match self {
+            Self::Transformer(model) => &model.lm_head,
+            Self::Mamba(model) => &model.lm_head,
+            Self::Mamba2(model) => &model.lm_head,
+        };
+        head.as_ref().map_or_else(|| self.table().weight.val(), |head| head.weight.val())
+    }
+
+    /// Layers.
+    #[must_use]
+    pub fn n_layers(&self) -> usize {
+        match self {
+            Self::Transformer(model) => model.layers.len(),
+            Self::Mamba(model) => model.layers.len(),
+            Self::Mamba2(model) => model.layers.len(),
         }
     }
 

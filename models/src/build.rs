@@ -7,6 +7,7 @@
 //! Only one batch of panels is in memory at a time. The file appears under its name when it is complete, or not at
 //! all.
 
+mod numbers;
 mod sections;
 mod text;
 
@@ -15,16 +16,17 @@ use std::path::{Path, PathBuf};
 
 use dynamax_bundle::{DType, Hash, MetaBuf, ProgramBuf, SectionKind, SectionSpec, Tensor, Writer};
 
-use crate::backbone::{Mamba, Mamba2, Transformer};
-use crate::capture::{CaptureError, CaptureOptions, Captured, WeightSpec, capture};
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::capture::{CaptureError, CaptureOptions, Captured, WeightSpec};
+use crate::checkpoint::CheckpointError;
 use crate::config::{Config, ConfigError};
+use crate::exits::ExitsError;
 
+use numbers::Numbers;
 pub use sections::{Quality, WeightQuality};
 pub use text::{TextError, TextFiles};
 
 /// What may be chosen about a bundle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildOptions {
     /// How matrices are stored.
     pub quant: DType,
@@ -34,12 +36,27 @@ pub struct BuildOptions {
     pub context: Option<u32>,
     /// Rows of a chunk to plan for by default.
     pub max_rows: u32,
+    /// Where exits come from.
+    pub exits: ExitSource,
 }
 
 impl Default for BuildOptions {
     fn default() -> Self {
-        Self { quant: DType::Q4, kv: None, context: None, max_rows: 32 }
+        let exits = ExitSource::default();
+        Self { quant: DType::Q4, kv: None, context: None, max_rows: 32, exits }
     }
+}
+
+/// Where the exits of a bundle come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ExitSource {
+    /// From the checkpoint's folder, if it has some.
+    #[default]
+    Beside,
+    /// From this folder.
+    Folder(PathBuf),
+    /// From nowhere.
+    Nowhere,
 }
 
 /// Contexts planned by default are no longer than this, however long the model could go.
@@ -55,6 +72,9 @@ pub enum BuildError {
     /// The weights cannot be used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The exits cannot be used.
+    #[error(transparent)]
+    Exits(#[from] ExitsError),
     /// The model's step cannot be captured.
     #[error(transparent)]
     Capture(#[from] CaptureError),
@@ -117,7 +137,7 @@ pub struct Built {
 /// A bundle whose parts are all known but for the weights' bytes.
 #[derive(Debug)]
 pub struct Draft {
-    checkpoint: Checkpoint,
+    numbers: Numbers,
     weights: Vec<WeightSpec>,
     program: ProgramBuf,
     texts: Vec<(SectionKind, Vec<u8>)>,
@@ -134,15 +154,15 @@ impl Draft {
     /// A configuration, checkpoint or tokenizer that cannot be used.
     pub fn open(dir: &Path, options: &BuildOptions) -> Result<Self, BuildError> {
         let config = Config::open(dir)?;
-        let checkpoint = Checkpoint::open(dir, &config)?;
+        let numbers = Numbers::open(dir, &config, &options.exits)?;
         let kv =
             options.kv.unwrap_or(if options.quant == DType::F32 { DType::F32 } else { DType::F16 });
         let capture_options =
             CaptureOptions { quant: options.quant, kv, ..CaptureOptions::default() };
-        let captured = capture_config(&config, &capture_options)?;
+        let captured = numbers.capture(&config, &capture_options)?;
         let texts = TextFiles::open(dir, &config)?;
         let mut warnings = texts.warnings.clone();
-        warnings.extend(checkpoint.warnings().iter().cloned());
+        warnings.extend(numbers.warnings().iter().cloned());
         let params = captured
             .weights
             .iter()
@@ -159,7 +179,7 @@ impl Draft {
         }));
         let Captured { program, weights, .. } = captured;
         let writer = Writer::new(meta, program.clone(), specs)?;
-        Ok(Self { checkpoint, weights, program, texts, writer, params, warnings })
+        Ok(Self { numbers, weights, program, texts, writer, params, warnings })
     }
 
     /// Bytes of the finished file.
@@ -216,7 +236,7 @@ impl Draft {
             file.seek(SeekFrom::Start(self.writer.offset(hashes.len()))).map_err(failed)?;
             let mut sink = sections::Sink::new(file, progress);
             let tensor = self.program.tensors[weight.tensor.index()];
-            sections::write_weight(&self.checkpoint, weight, &tensor, &mut sink, &mut quality)
+            sections::write_weight(&self.numbers, weight, &tensor, &mut sink, &mut quality)
                 .map_err(|error| error.at(path))?;
             hashes.push(sink.finish());
         }
@@ -241,15 +261,6 @@ impl Draft {
             quality,
             warnings: self.warnings,
         })
-    }
-}
-
-/// Captures the step of a backbone of this shape; no weights are made.
-fn capture_config(config: &Config, options: &CaptureOptions) -> Result<Captured, CaptureError> {
-    match config {
-        Config::Transformer(config) => capture(|device| Transformer::new(config, device), options),
-        Config::Mamba(config) => capture(|device| Mamba::new(config, device), options),
-        Config::Mamba2(config) => capture(|device| Mamba2::new(config, device), options),
     }
 }
 

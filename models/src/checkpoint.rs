@@ -18,14 +18,20 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+use dynamax_bundle::{Hash, Hasher};
+
 use crate::backbone::Backbone;
 use crate::config::Config;
 
 pub use error::CheckpointError;
 pub use export::export;
+pub(crate) use load::Path as ModulePath;
 pub use sources::{Source, Transform, sources};
 
 use mapped::Tensors;
+
+/// Bytes of each tensor that [`Checkpoint::fingerprint`] reads.
+const FINGERPRINT_BYTES: usize = 4096;
 
 /// The weights of a model, and which parameter each belongs to.
 #[derive(Debug)]
@@ -53,12 +59,39 @@ impl Checkpoint {
     ///
     /// Files that are missing or broken, and tensors that do not fit, by name.
     pub fn open(dir: &Path, config: &Config) -> Result<Self, CheckpointError> {
-        let tensors = Tensors::open(dir)?;
-        let sources = sources(config);
+        Self::of(Tensors::open(dir)?, sources(config), config.is_tied())
+    }
+
+    /// Maps one file, and checks that its tensors are those of `sources`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub(crate) fn open_file(path: &Path, sources: Vec<Source>) -> Result<Self, CheckpointError> {
+        Self::of(Tensors::open_file(path)?, sources, false)
+    }
+
+    fn of(tensors: Tensors, sources: Vec<Source>, is_tied: bool) -> Result<Self, CheckpointError> {
         let mut warnings = Vec::new();
-        check(&tensors, &sources, config, &mut warnings)?;
+        check(&tensors, &sources, is_tied, &mut warnings)?;
         let sources = sources.into_iter().map(|source| (source.param.clone(), source)).collect();
         Ok(Self { tensors, sources, warnings })
+    }
+
+    /// Tells these weights from others: a hash over the shape of the model and, tensor by tensor in the order of their
+    /// names, name, shape and first bytes. It reads a few pages of each, whatever their size; any training changes it.
+    #[must_use]
+    pub fn fingerprint(&self, config: &Config) -> Hash {
+        let mut hasher = Hasher::new();
+        let sizes = [config.d_model(), config.n_layers(), config.vocab_size()];
+        hasher.update(config.architecture().as_bytes());
+        hasher.update(format!(" {sizes:?}").as_bytes());
+        for name in self.tensors.names() {
+            let (shape, bytes) = self.tensors.first_bytes(name, FINGERPRINT_BYTES);
+            hasher.update(format!(" {name} {shape:?} ").as_bytes());
+            hasher.update(bytes);
+        }
+        hasher.finish()
     }
 
     /// What a user should know, though the checkpoint can be used.
@@ -130,7 +163,7 @@ impl Checkpoint {
 fn check(
     tensors: &Tensors,
     sources: &[Source],
-    config: &Config,
+    is_tied: bool,
     warnings: &mut Vec<String>,
 ) -> Result<(), CheckpointError> {
     let expected: BTreeMap<&str, &Source> =
@@ -151,7 +184,7 @@ fn check(
     }
     for name in tensors.names().filter(|name| !expected.contains_key(name)) {
         let table = sources.first().map_or("", |source| source.tensor.as_str());
-        if name == sources::HEAD && config.is_tied() {
+        if name == sources::HEAD && is_tied {
             if !tensors.are_equal(name, table) {
                 return Err(CheckpointError::Untied { table: table.into() });
             }

@@ -18,5 +18,5 @@ pub use init::Init;
 pub use linear::Linear;
 pub use rms_norm::RmsNorm;
 
-pub(crate) use init::lazy;
+pub(crate) use init::{lazy, random, seeded};
 pub(crate) use rms_norm::normalize;

@@ -2,11 +2,14 @@
 
 pub mod backbone;
 pub mod build;
+pub mod calibrate;
 pub mod capture;
 pub mod checkpoint;
 pub mod config;
+pub mod exits;
 pub mod golden;
 pub mod layers;
+mod random;
 pub mod step;
 pub mod train;
 

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use burn::tensor::{Device, Int, Tensor};
+use dynamax_bundle::Classifier;
 use dynamax_burn::ops::KvCache;
 
 /// A language model that can be deployed.
@@ -33,8 +34,23 @@ pub struct StepOutput {
     pub residuals: Vec<Tensor<2>>,
     /// `[1, vocab_size]`, of the last row.
     pub logits: Tensor<2>,
+    /// What exits say about the last row, computed behind the head, in the order of their layers; often nothing.
+    pub exits: Vec<ExitOutput>,
     /// The states that were passed in, all of them updated.
     pub states: States,
+}
+
+/// What an exit says about the last row.
+#[derive(Clone, Debug)]
+pub struct ExitOutput {
+    /// Layers that the row has passed: one of the residuals is what the exit looks at.
+    pub after_layer: usize,
+    /// What decides.
+    pub classifier: Classifier,
+    /// `[1, 2]`: logits of going on, then of leaving.
+    pub score: Tensor<2>,
+    /// `[1, vocab_size]`.
+    pub logits: Tensor<2>,
 }
 
 /// The states of a model, in the order of its layers. A step takes each one, and puts it back, in that order.
@@ -108,6 +124,31 @@ impl States {
             self.pending.len()
         );
         Self { pending: self.updated.into(), updated: Vec::new() }
+    }
+
+    /// Takes all but the first `count` states away, at the start of a step.
+    #[must_use]
+    pub fn split_off(&mut self, count: usize) -> Self {
+        Self { pending: self.pending.split_off(count), updated: Vec::new() }
+    }
+
+    /// Adds others behind these, at the end of a step.
+    #[must_use]
+    pub fn join(mut self, others: Self) -> Self {
+        self.pending.extend(others.pending);
+        self
+    }
+
+    /// How many states, at the start or the end of a step.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// True without states.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
     }
 
     /// All states, in order, at the start or the end of a step.

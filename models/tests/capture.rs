@@ -174,7 +174,7 @@ impl Step for Odd {
         let x = (self.body.0)(self, x, &mut states);
         let last = ops::select(x.clone(), rows - 1);
         let logits = ops::linear(last, self.weight.val(), None);
-        StepOutput { residuals: vec![x], logits, states: states.finish() }
+        StepOutput { residuals: vec![x], logits, exits: Vec::new(), states: states.finish() }
     }
 }
 
@@ -257,7 +257,12 @@ impl Step for Skipping {
         let first = ops::silu(x.clone());
         let second = first.clone() + x;
         let logits = ops::linear(ops::select(second.clone(), rows - 1), self.table.val(), None);
-        StepOutput { residuals: vec![first, second], logits, states: states.finish() }
+        StepOutput {
+            residuals: vec![first, second],
+            logits,
+            exits: Vec::new(),
+            states: states.finish(),
+        }
     }
 }
 

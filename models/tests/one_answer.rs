@@ -50,7 +50,7 @@ fn on_the_executor(dir: &Path, tokens: &[u32], rows: usize) -> Vec<Vec<f32>> {
     let bytes = &mut bytes[start..start + file.len()];
     bytes.copy_from_slice(&file);
     let bundle = Bundle::parse(bytes).unwrap();
-    let settings = Settings { context: TOKENS as u32, max_rows: 16 };
+    let settings = Settings::new(TOKENS as u32, 16);
     let program = bundle.program_buf().unwrap();
     let loaded =
         Loaded::new(program, |index| bundle.section(index.into()), 4096, settings).unwrap();

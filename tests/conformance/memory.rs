@@ -8,7 +8,7 @@ use dynamax_kernels::Isa;
 use dynamax_plan::{Buffer, verify};
 use dynamax_tests::{VOCAB_SIZE, hybrid};
 
-const SETTINGS: Settings = Settings { context: 48, max_rows: 8 };
+const SETTINGS: Settings = Settings::new(48, 8);
 
 fn with_loaded(settings: Settings, check: impl FnOnce(&Loaded<'_>)) {
     let model = hybrid(DType::Q4, DType::F16);
@@ -55,7 +55,7 @@ fn every_limit_below_the_need_is_refused_with_settings_that_fit() {
         };
         assert_eq!((reported, limit), (need, have), "the exact numbers");
         if context_that_fits > 0 {
-            let settings = Settings { context: context_that_fits, max_rows: rows_that_fit };
+            let settings = Settings::new(context_that_fits, rows_that_fit);
             assert!(
                 fit(&program, 0, 4096, settings, have).is_ok(),
                 "{settings:?} was promised to fit into {have}"
@@ -79,7 +79,7 @@ fn settings_out_of_range_are_refused() {
             program,
             |index| bundle.section(index.into()),
             4096,
-            Settings { context, max_rows },
+            Settings::new(context, max_rows),
         )
         .err()
     };

@@ -33,7 +33,7 @@ fn logits(
     chunks: &[usize],
 ) -> Vec<f32> {
     let program = bundle.program_buf().expect("checked");
-    let settings = Settings { context: 64, max_rows };
+    let settings = Settings::new(64, max_rows);
     let loaded =
         Loaded::new(program, |index| bundle.section(index.into()), 4096, settings).expect("fits");
     let model = loaded.model();
@@ -128,7 +128,7 @@ fn a_reset_decoder_starts_anew() {
     let model = hybrid(DType::Q8, DType::F16);
     let bundle = Bundle::parse(model.bytes()).expect("sound");
     let program = bundle.program_buf().expect("checked");
-    let settings = Settings { context: 64, max_rows: 8 };
+    let settings = Settings::new(64, 8);
     let loaded =
         Loaded::new(program, |index| bundle.section(index.into()), 4096, settings).expect("fits");
     let mut memory = vec![Line::ZERO; loaded.model().memory_lines()];

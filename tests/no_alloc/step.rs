@@ -47,7 +47,7 @@ fn calls_while_decoding(quant: DType, threads: usize) -> usize {
     let model = hybrid(quant, DType::F16);
     let bundle = Bundle::parse(model.bytes()).expect("sound");
     let program = bundle.program_buf().expect("checked");
-    let settings = Settings { context: 64, max_rows: 8 };
+    let settings = Settings::new(64, 8);
     let loaded =
         Loaded::new(program, |index| bundle.section(index.into()), 4096, settings).expect("fits");
     let mut memory = vec![Line::ZERO; loaded.model().memory_lines()];

@@ -1,8 +1,9 @@
-//! A model with every operator: an attention layer, a Mamba layer and a Mamba-2 layer, with awkward widths.
+//! A model with every operator: an attention layer, a Mamba layer and a Mamba-2 layer, with awkward widths, and an exit
+//! behind each of the first two.
 
 use dynamax_bundle::{
-    Activation, DType, Kind, Layout, MetaBuf, Op, ProgramBuf, Rows, SectionKind, SectionSpec,
-    Segment, Tensor, TensorId, TokenIds, Writer,
+    Activation, Classifier, DType, Exit, Kind, Layout, MetaBuf, Op, ProgramBuf, Rows, SectionKind,
+    SectionSpec, Segment, Tensor, TensorId, TokenIds, Writer,
 };
 use dynamax_engine::Line;
 use dynamax_kernels::format::{Format, PANEL};
@@ -18,6 +19,8 @@ pub const WINDOW: u32 = 19;
 const D_MODEL: u32 = 40;
 const D_INNER: u32 = 48;
 const EPS: f32 = 1e-5;
+/// The embedding table, which is the head as well.
+const TABLE: TensorId = TensorId(0);
 
 /// A bundle in memory.
 #[derive(Debug)]
@@ -42,18 +45,67 @@ impl Hybrid {
 #[must_use]
 pub fn hybrid(quant: DType, kv: DType) -> Hybrid {
     let mut model = Model { random: Random::new(7), quant, kv, ..Model::default() };
-    let logits = model.layers();
-    let program = ProgramBuf {
-        segments: vec![Segment {
-            first_op: 0,
-            end_op: model.head as u16,
-            residual: model.residual,
-            layers: 3,
-        }],
-        tensors: model.tensors,
-        ops: model.ops,
-        logits,
+    let x = model.embed();
+    let layers: [Layer; 3] = [Model::attention_layer, Model::mamba_layer, Model::mamba2_layer];
+    model.assemble(x, &layers)
+}
+
+/// The same with two attention layers of equal weights in front, whose layers all add nothing to the residual stream:
+/// whatever stands for a skipped layer's input, it is that input.
+///
+/// # Panics
+///
+/// As [`hybrid`].
+#[must_use]
+pub fn flat(quant: DType, kv: DType) -> Hybrid {
+    let mut model = Model { random: Random::new(7), quant, kv, gain: 0.0, ..Model::default() };
+    let x = model.embed();
+    let twin: Layer = |model, x| {
+        let start = model.random.clone();
+        let x = model.attention_layer(x);
+        model.random = start;
+        x
     };
+    model.assemble(x, &[twin, Model::attention_layer, Model::mamba_layer, Model::mamba2_layer])
+}
+
+/// Adds a layer to the residual stream.
+type Layer = fn(&mut Model, TensorId) -> TensorId;
+
+impl Model {
+    /// Adds layers, the head and exits, and packs the whole.
+    fn assemble(mut self, x: TensorId, layers: &[Layer]) -> Hybrid {
+        let mut x = x;
+        for (layers, layer) in (1..).zip(layers) {
+            x = layer(&mut self, x);
+            let first_op = self.segments.last().map_or(0, |last| last.end_op);
+            let end_op = self.ops.len() as u16;
+            self.segments.push(Segment { first_op, end_op, residual: x, layers });
+        }
+        let (norm, table) = (self.vector(D_MODEL, 1.0, 0.2), TABLE);
+        let logits = self.head(x, norm, table);
+        self.calm_exit(norm, table);
+        self.mamba_exit(norm, table);
+        let (quant, kv, n_layers) = (self.quant, self.kv, layers.len() as u32);
+        let program = ProgramBuf {
+            segments: self.segments,
+            tensors: self.tensors,
+            ops: self.ops,
+            exits: self.exits,
+            logits,
+        };
+        pack(quant, kv, n_layers, program, self.specs, &self.sections)
+    }
+}
+
+fn pack(
+    quant: DType,
+    kv: DType,
+    n_layers: u32,
+    program: ProgramBuf,
+    specs: Vec<SectionSpec>,
+    sections: &[Vec<u8>],
+) -> Hybrid {
     let meta = MetaBuf {
         architecture: "hybrid".into(),
         name: "hybrid".into(),
@@ -61,7 +113,7 @@ pub fn hybrid(quant: DType, kv: DType) -> Hybrid {
         quant,
         params: 1,
         d_model: D_MODEL,
-        n_layers: 3,
+        n_layers,
         vocab_size: VOCAB_SIZE,
         context_max: 4096,
         context: 64,
@@ -70,9 +122,8 @@ pub fn hybrid(quant: DType, kv: DType) -> Hybrid {
         bos: None,
         eos: TokenIds::default(),
     };
-    let sections: Vec<&[u8]> = model.sections.iter().map(Vec::as_slice).collect();
-    let bytes =
-        Writer::new(meta, program, model.specs).expect("the model is sound").assemble(&sections);
+    let sections: Vec<&[u8]> = sections.iter().map(Vec::as_slice).collect();
+    let bytes = Writer::new(meta, program, specs).expect("the model is sound").assemble(&sections);
     Hybrid { lines: Line::copy_from(&bytes), len: bytes.len() }
 }
 
@@ -84,8 +135,12 @@ struct Model {
     ops: Vec<Op>,
     specs: Vec<SectionSpec>,
     sections: Vec<Vec<u8>>,
-    residual: TensorId,
-    head: usize,
+    segments: Vec<Segment>,
+    exits: Vec<Exit>,
+    /// What layers add to the residual stream is multiplied with this.
+    gain: f32,
+    /// Weights being made are.
+    scale: f32,
 }
 
 impl Default for Model {
@@ -98,23 +153,24 @@ impl Default for Model {
             ops: Vec::new(),
             specs: Vec::new(),
             sections: Vec::new(),
-            residual: TensorId(0),
-            head: 0,
+            segments: Vec::new(),
+            exits: Vec::new(),
+            gain: 1.0,
+            scale: 1.0,
         }
     }
 }
 
 impl Model {
-    fn layers(&mut self) -> TensorId {
+    fn embed(&mut self) -> TensorId {
         let table = self.matrix(VOCAB_SIZE, D_MODEL);
-        let x = self.op(D_MODEL, |out| Op::Embed { table, out });
-        let x = self.attention_layer(x);
-        let x = self.mamba_layer(x);
-        self.residual = self.mamba2_layer(x);
-        self.head = self.ops.len();
-        let x = self.residual;
-        let x = self.activation(Rows::Fixed(1), D_MODEL, |out| Op::Select { x, out });
-        let weight = self.vector(D_MODEL, 1.0, 0.2);
+        assert_eq!(table, TABLE, "the first tensor");
+        self.op(D_MODEL, |out| Op::Embed { table, out })
+    }
+
+    /// Selects, norms, and scores every token: the model's head, or an exit's.
+    fn head(&mut self, residual: TensorId, weight: TensorId, table: TensorId) -> TensorId {
+        let x = self.select(residual, D_MODEL);
         let x = self.activation(Rows::Fixed(1), D_MODEL, |out| Op::RmsNorm {
             x,
             weight,
@@ -122,12 +178,57 @@ impl Model {
             group: D_MODEL,
             eps: EPS,
         });
-        self.activation(Rows::Fixed(1), VOCAB_SIZE, |out| Op::Linear {
-            x,
-            weight: table,
-            bias: None,
-            out,
-        })
+        let bias = None;
+        let weight = table;
+        self.activation(Rows::Fixed(1), VOCAB_SIZE, |out| Op::Linear { x, weight, bias, out })
+    }
+
+    fn select(&mut self, x: TensorId, width: u32) -> TensorId {
+        self.activation(Rows::Fixed(1), width, |out| Op::Select { x, out })
+    }
+
+    fn score(&mut self, x: TensorId) -> TensorId {
+        let weight = self.matrix(2, self.tensors[x.index()].width);
+        let bias = Some(self.vector(2, 0.0, 0.1));
+        self.activation(Rows::Fixed(1), 2, |out| Op::Linear { x, weight, bias, out })
+    }
+
+    /// One layer decides.
+    fn calm_exit(&mut self, norm: TensorId, table: TensorId) {
+        let (first_op, residual) = (self.ops.len() as u16, self.segments[0].residual);
+        let x = self.select(residual, D_MODEL);
+        let score = self.score(x);
+        self.exit(Classifier::Calm, first_op, score, norm, table);
+    }
+
+    /// A Mamba block decides, which hears every token.
+    fn mamba_exit(&mut self, norm: TensorId, table: TensorId) {
+        let (first_op, residual) = (self.ops.len() as u16, self.segments[1].residual);
+        let u = self.linear(residual, 18, false);
+        let u = self.conv(u, 18, Activation::Silu);
+        let (bc, dt) = (self.linear(u, 6, false), self.linear(u, 18, true));
+        let (a, d) = (self.plain(3, 18, -1.5, 1.0), self.vector(18, 1.0, 0.2));
+        let state = self.state(3, 18);
+        let y = self.op(18, |out| Op::SelectiveScan { x: u, dt, bc, a, d, state, out });
+        let y = self.select(y, 18);
+        let score = self.score(y);
+        self.exit(Classifier::Mamba, first_op, score, norm, table);
+    }
+
+    fn exit(
+        &mut self,
+        classifier: Classifier,
+        first_op: u16,
+        score: TensorId,
+        norm: TensorId,
+        table: TensorId,
+    ) {
+        let (segment, probe_end) = (self.exits.len() as u16, self.ops.len() as u16);
+        let residual = self.segments[usize::from(segment)].residual;
+        let logits = self.head(residual, norm, table);
+        let end_op = self.ops.len() as u16;
+        let exit = Exit { segment, classifier, first_op, probe_end, end_op, score, logits };
+        self.exits.push(exit);
     }
 
     /// Query/key norm, rotary positions, 4 heads over 2, a sliding window, and a SwiGLU block.
@@ -163,13 +264,13 @@ impl Model {
             n_kv_heads: 2,
             scale: 0.3,
         });
-        let o = self.linear(o, D_MODEL, false);
+        let o = self.back(o, false);
         let x = self.op(D_MODEL, |out| Op::Add { a: x, b: o, out });
         let h = self.norm(x, D_MODEL);
         let gate = self.linear(h, 70, false);
         let up = self.linear(h, 70, false);
         let y = self.op(70, |out| Op::SwiGlu { gate, up, out });
-        let y = self.linear(y, D_MODEL, false);
+        let y = self.back(y, false);
         self.op(D_MODEL, |out| Op::Add { a: x, b: y, out })
     }
 
@@ -188,7 +289,7 @@ impl Model {
         let state = self.state(D_STATE, D_INNER);
         let y = self.op(D_INNER, |out| Op::SelectiveScan { x: u, dt, bc, a, d, state, out });
         let y = self.op(D_INNER, |out| Op::SwiGlu { gate: z, up: y, out });
-        let y = self.linear(y, D_MODEL, false);
+        let y = self.back(y, false);
         self.op(D_MODEL, |out| Op::Add { a: x, b: y, out })
     }
 
@@ -224,7 +325,7 @@ impl Model {
         let group = D_INNER / N_GROUPS;
         let y =
             self.op(D_INNER, |out| Op::GatedRmsNorm { x: y, gate, weight, out, group, eps: EPS });
-        let y = self.linear(y, D_MODEL, true);
+        let y = self.back(y, true);
         self.op(D_MODEL, |out| Op::Add { a: x, b: y, out })
     }
 
@@ -245,6 +346,14 @@ impl Model {
         let weight = self.matrix(d_out, d_in);
         let bias = has_bias.then(|| self.vector(d_out, 0.0, 0.1));
         self.op(d_out, |out| Op::Linear { x, weight, bias, out })
+    }
+
+    /// A projection to what is added to the residual stream.
+    fn back(&mut self, x: TensorId, has_bias: bool) -> TensorId {
+        self.scale = self.gain;
+        let out = self.linear(x, D_MODEL, has_bias);
+        self.scale = 1.0;
+        out
     }
 
     fn op(&mut self, width: u32, op: impl FnOnce(TensorId) -> Op) -> TensorId {
@@ -271,8 +380,9 @@ impl Model {
     }
 
     fn plain(&mut self, rows: u32, width: u32, mean: f32, spread: f32) -> TensorId {
+        let scale = self.scale;
         let numbers = (0..rows * width)
-            .flat_map(|_| (mean + spread * self.random.unit()).to_le_bytes())
+            .flat_map(|_| (scale * (mean + spread * self.random.unit())).to_le_bytes())
             .collect();
         self.weight(DType::F32, rows, width, Layout::Plain, numbers)
     }
@@ -284,7 +394,7 @@ impl Model {
             DType::Q8 => Format::Q8,
             DType::Q4 => Format::Q4,
         };
-        let scale = 1.7 / (d_in as f32).sqrt();
+        let scale = self.scale * 1.7 / (d_in as f32).sqrt();
         let numbers: Vec<f32> = (0..d_out * d_in).map(|_| scale * self.random.unit()).collect();
         let panel_bytes = format.panel_bytes(d_in as usize).expect("small");
         let mut bytes = Vec::new();

@@ -5,7 +5,7 @@
 mod hybrid;
 mod random;
 
-pub use hybrid::{Hybrid, VOCAB_SIZE, WINDOW, hybrid};
+pub use hybrid::{Hybrid, VOCAB_SIZE, WINDOW, flat, hybrid};
 pub use random::Random;
 
 /// FNV-1a over the bits of numbers: one number that changes if any bit does.

@@ -31,7 +31,22 @@ pub(super) fn step(
     residual: Tensor<2>,
 ) -> Tensor<2> {
     let last = residual.dims()[0] - 1;
-    let normed = norm.step(ops::select(residual, last));
+    step_row(norm, head, table, ops::select(residual, last))
+}
+
+/// Scores the token that follows a row, as deployed.
+///
+/// # Shapes
+///
+/// - `row`: `[1, d_model]`
+/// - returned: `[1, vocab_size]`
+pub(super) fn step_row(
+    norm: &RmsNorm,
+    head: Option<&Linear>,
+    table: &Embedding,
+    row: Tensor<2>,
+) -> Tensor<2> {
+    let normed = norm.step(row);
     match head {
         Some(head) => head.step(normed),
         None => table.step_logits(normed),

@@ -90,7 +90,7 @@ impl Step for Mamba {
         });
         let residuals = residuals.collect();
         let logits = head::step(&self.norm_f, self.lm_head.as_ref(), &self.embeddings, x);
-        StepOutput { residuals, logits, states: states.finish() }
+        StepOutput { residuals, logits, exits: Vec::new(), states: states.finish() }
     }
 }
 

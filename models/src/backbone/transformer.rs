@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use dynamax_burn::ops;
 
-use super::{Residuals, head};
+use super::{Layer, Residuals, head};
 use crate::config::TransformerConfig;
 use crate::layers::{Embedding, Init, Linear, RmsNorm};
 use crate::step::{States, Step, StepOutput};
@@ -75,6 +75,18 @@ impl Transformer {
         Residuals { embeddings, layers, normed: self.norm.forward(x) }
     }
 
+    /// Runs the layers one after the other, as [`Backbone::walk`](super::Backbone::walk) says.
+    pub(super) fn walk(
+        &self,
+        tokens: Tensor<2, Int>,
+        mut each: impl FnMut(usize, Tensor<3>, Layer<'_>) -> Tensor<3>,
+    ) -> Tensor<3> {
+        let angles = self.angles(&tokens);
+        let layers = self.layers.iter().enumerate();
+        let x = self.embed_tokens.forward(tokens);
+        layers.fold(x, |x, (index, layer)| each(index, x, &|x| layer.forward(x, &angles)))
+    }
+
     /// Scores every next token: `[batch, seq, d_model]` to `[batch, seq, vocab_size]`.
     #[must_use]
     pub fn logits(&self, normed: Tensor<3>) -> Tensor<3> {
@@ -111,7 +123,7 @@ impl Step for Transformer {
         });
         let residuals = residuals.collect();
         let logits = head::step(&self.norm, self.lm_head.as_ref(), &self.embed_tokens, x);
-        StepOutput { residuals, logits, states: states.finish() }
+        StepOutput { residuals, logits, exits: Vec::new(), states: states.finish() }
     }
 }
 

@@ -7,9 +7,9 @@ use dynamax_bundle::{DType, Hash, Hasher, SectionKind, SectionSpec, Tensor};
 use dynamax_kernels::format::{Format, PANEL};
 use dynamax_kernels::quantize::{PackError, PackReport, pack_panel};
 
-use super::BuildError;
+use super::{BuildError, Numbers};
 use crate::capture::{Captured, Store, WeightSpec};
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::CheckpointError;
 
 /// Numbers quantized together: enough work for every core, little memory.
 const BATCH_NUMBERS: usize = 1 << 22;
@@ -86,19 +86,17 @@ impl WeightError {
 
 /// Reads a weight from the checkpoint, and writes it as the Program wants it.
 pub(super) fn write_weight<W: Write>(
-    checkpoint: &Checkpoint,
+    from: &Numbers,
     weight: &WeightSpec,
     tensor: &Tensor,
     sink: &mut Sink<'_, W>,
     quality: &mut Quality,
 ) -> Result<(), WeightError> {
     match &weight.store {
-        Store::Matrix => write_matrix(checkpoint, weight, tensor, sink, quality),
-        Store::Plain => write_plain(checkpoint, weight, sink, |number| number),
+        Store::Matrix => write_matrix(from, weight, tensor, sink, quality),
+        Store::Plain => write_plain(from, weight, sink, |number| number),
         // A = -exp(A_log), Gu & Dao 2023, section 3.6; exact to the last bit but one.
-        Store::NegExp => {
-            write_plain(checkpoint, weight, sink, |number| -f64::from(number).exp() as f32)
-        }
+        Store::NegExp => write_plain(from, weight, sink, |number| -f64::from(number).exp() as f32),
         Store::Computed(numbers) => {
             sink.write(bytemuck::cast_slice(numbers)).map_err(WeightError::Write)
         }
@@ -106,14 +104,14 @@ pub(super) fn write_weight<W: Write>(
 }
 
 fn write_plain<W: Write>(
-    checkpoint: &Checkpoint,
+    from: &Numbers,
     weight: &WeightSpec,
     sink: &mut Sink<'_, W>,
     map: impl Fn(f32) -> f32,
 ) -> Result<(), WeightError> {
     let (rows, columns) = weight.matrix_shape();
     let mut numbers = Vec::new();
-    checkpoint.read(&weight.param, 0..rows, &mut numbers).map_err(WeightError::Read)?;
+    from.read(&weight.param, 0..rows, &mut numbers).map_err(WeightError::Read)?;
     if let Some(index) = numbers.iter().position(|number| !number.is_finite()) {
         let (row, column) = (index / columns, index % columns);
         let (tensor, found) = (weight.param.clone(), numbers[index]);
@@ -126,7 +124,7 @@ fn write_plain<W: Write>(
 }
 
 fn write_matrix<W: Write>(
-    checkpoint: &Checkpoint,
+    from: &Numbers,
     weight: &WeightSpec,
     tensor: &Tensor,
     sink: &mut Sink<'_, W>,
@@ -140,7 +138,7 @@ fn write_matrix<W: Write>(
     for start in (0..rows).step_by(batch_rows) {
         let end = rows.min(start + batch_rows);
         numbers.clear();
-        checkpoint.read(&weight.param, start..end, &mut numbers).map_err(WeightError::Read)?;
+        from.read(&weight.param, start..end, &mut numbers).map_err(WeightError::Read)?;
         let packing = Packing { format, d_in, numbers: &numbers };
         let batch = packing.pack(&mut packed).map_err(|(panel, error)| {
             let (in_panel, column) = place(error);

@@ -1,13 +1,13 @@
-//! From a recording to a Program: names tensors, keeps the operators that matter, cuts at the exits.
+//! From a recording to a Program: names tensors, keeps the operators that matter, cuts it into parts.
 
 mod operands;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use burn::backend::ir::{
     BaseOperationIr, NumericOperationIr, OperationIr, ScalarIr, TensorId as Id, TensorIr,
 };
-use dynamax_bundle::{DType, Kind, Op, ProgramBuf, Rows, Segment, Tensor, TensorId, check};
+use dynamax_bundle::{DType, Exit, Kind, Op, ProgramBuf, Rows, Segment, Tensor, TensorId, check};
 
 use super::record::{ROWS, Recording};
 use super::weights::{Role, matrix_shape};
@@ -29,8 +29,17 @@ enum What {
 /// Where an activation was written.
 #[derive(Clone, Copy)]
 struct Written {
-    segment: usize,
+    part: usize,
     op: Op,
+}
+
+/// What ends a part of the Program: the tensor of the graph that the part's last operator writes.
+#[derive(Clone, Copy)]
+enum End {
+    Segment { layers: usize },
+    Head,
+    Probe { exit: usize },
+    ExitHead { exit: usize },
 }
 
 /// A Program under construction.
@@ -41,6 +50,13 @@ pub(super) struct Lowering<'r> {
     tensors: Vec<Tensor>,
     ops: Vec<Op>,
     segments: Vec<Segment>,
+    exits: Vec<Exit>,
+    /// Parts that have ended: segments, the head, probes and exits' heads.
+    parts: usize,
+    /// One past the head's last operator.
+    head_end: u16,
+    /// The residual that the current part may read, besides what it writes.
+    residual: Option<TensorId>,
     weights: Vec<WeightSpec>,
     /// Weights by their id in the graph.
     placed: HashMap<Id, (TensorId, Role)>,
@@ -53,40 +69,57 @@ pub(super) fn lower(
     recording: &Recording,
     options: &CaptureOptions,
 ) -> Result<Captured, CaptureError> {
-    let ends = segment_ends(options, recording.residuals.len())?;
+    let layers = segment_ends(options, recording)?;
     let mut lowering = Lowering::new(recording, options);
-    let mut ends = ends.into_iter().peekable();
+    let mut ends: VecDeque<(End, Id)> = layers
+        .into_iter()
+        .map(|layers| (End::Segment { layers }, recording.residuals[layers - 1]))
+        .chain([(End::Head, recording.logits)])
+        .chain(recording.exits.iter().enumerate().flat_map(|(exit, recorded)| {
+            [(End::Probe { exit }, recorded.score), (End::ExitHead { exit }, recorded.logits)]
+        }))
+        .collect();
     for operation in needed(recording) {
         lowering.lower(operation)?;
-        while let Some(&layers) = ends.peek() {
-            let Some(&What::Activation(residual)) =
-                lowering.whats.get(&recording.residuals[layers - 1])
-            else {
-                break;
-            };
-            lowering.end_segment(residual, layers);
-            ends.next();
+        while let Some(&(end, id)) = ends.front() {
+            let Some(&What::Activation(written)) = lowering.whats.get(&id) else { break };
+            lowering.end_part(end, written);
+            ends.pop_front();
         }
     }
-    match ends.next() {
-        Some(layer) => Err(CaptureError::Residual { layer }),
+    match ends.front() {
+        Some((End::Segment { layers }, _)) => Err(CaptureError::Residual { layer: *layers }),
+        Some(_) => Err(CaptureError::Operand {
+            operator: "step".into(),
+            operand: "logits",
+            expected: "the output of an operator",
+        }),
         None => lowering.finish(),
     }
 }
 
 /// Layers at the end of each segment.
-fn segment_ends(options: &CaptureOptions, layers: usize) -> Result<Vec<usize>, CaptureError> {
+fn segment_ends(
+    options: &CaptureOptions,
+    recording: &Recording,
+) -> Result<Vec<usize>, CaptureError> {
+    let layers = recording.residuals.len();
     if layers == 0 {
         return Err(CaptureError::Residual { layer: 1 });
     }
-    let mut last = 0;
-    for &exit in &options.exits {
-        if exit <= last || exit >= layers {
-            return Err(CaptureError::Exit { found: exit, layers });
+    let exits = || recording.exits.iter().map(|exit| exit.after_layer);
+    for cuts in [&options.exits, &exits().collect()] {
+        let mut last = 0;
+        for &exit in cuts {
+            if exit <= last || exit >= layers {
+                return Err(CaptureError::Exit { found: exit, layers });
+            }
+            last = exit;
         }
-        last = exit;
     }
-    Ok(options.exits.iter().copied().chain([layers]).collect())
+    let ends: BTreeSet<usize> =
+        options.exits.iter().copied().chain(exits()).chain([layers]).collect();
+    Ok(ends.into_iter().collect())
 }
 
 /// The operations that logits, residuals and states depend on: not the initialisation of parameters.
@@ -97,7 +130,9 @@ fn needed(recording: &Recording) -> Vec<&OperationIr> {
             || *id == recording.tokens
             || *id == recording.position
     };
+    let exits = recording.exits.iter().flat_map(|exit| [&exit.score, &exit.logits]);
     let results = recording.residuals.iter().chain(&recording.updated).chain([&recording.logits]);
+    let results = results.chain(exits);
     let mut wanted: HashSet<Id> = results.copied().collect();
     let mut kept = Vec::new();
     for operation in recording.operations.iter().rev() {
@@ -128,6 +163,10 @@ impl<'r> Lowering<'r> {
             tensors: Vec::new(),
             ops: Vec::new(),
             segments: Vec::new(),
+            exits: Vec::new(),
+            parts: 0,
+            head_end: 0,
+            residual: None,
             weights: Vec::new(),
             placed: HashMap::new(),
             written: HashMap::new(),
@@ -198,7 +237,7 @@ impl<'r> Lowering<'r> {
             return Err(TOO_LARGE);
         }
         self.ops.push(op);
-        self.written.insert(out, Written { segment: self.segments.len(), op });
+        self.written.insert(out, Written { part: self.parts, op });
         Ok(())
     }
 
@@ -208,11 +247,53 @@ impl<'r> Lowering<'r> {
         Ok(TensorId(id))
     }
 
-    fn end_segment(&mut self, residual: TensorId, layers: usize) {
-        let first_op = self.segments.last().map_or(0, |last| last.end_op);
+    /// Ends a part whose last operator wrote `written`.
+    fn end_part(&mut self, end: End, written: TensorId) {
         let end_op = u16::try_from(self.ops.len()).unwrap_or(u16::MAX);
-        let layers = u16::try_from(layers).unwrap_or(u16::MAX);
-        self.segments.push(Segment { first_op, end_op, residual, layers });
+        self.parts += 1;
+        match end {
+            End::Segment { layers } => {
+                let first_op = self.segments.last().map_or(0, |last| last.end_op);
+                let layers = u16::try_from(layers).unwrap_or(u16::MAX);
+                self.segments.push(Segment { first_op, end_op, residual: written, layers });
+                self.residual = Some(written);
+            }
+            End::Head => self.residual = self.exit_residual(0),
+            End::Probe { exit } => {
+                let first_op = self.exits.last().map_or(self.head_end, |last| last.end_op);
+                let after = usize::from;
+                let recorded = &self.recording.exits[exit];
+                let segment = self
+                    .segments
+                    .iter()
+                    .position(|segment| after(segment.layers) == recorded.after_layer);
+                self.exits.push(Exit {
+                    segment: segment.map_or(u16::MAX, |index| index as u16),
+                    classifier: recorded.classifier,
+                    first_op,
+                    probe_end: end_op,
+                    end_op,
+                    score: written,
+                    logits: written,
+                });
+            }
+            End::ExitHead { exit } => {
+                if let Some(last) = self.exits.last_mut() {
+                    (last.end_op, last.logits) = (end_op, written);
+                }
+                self.residual = self.exit_residual(exit + 1);
+            }
+        }
+        if matches!(end, End::Head) {
+            self.head_end = end_op;
+        }
+    }
+
+    /// What exit `exit` looks at.
+    fn exit_residual(&self, exit: usize) -> Option<TensorId> {
+        let after_layer = self.recording.exits.get(exit)?.after_layer;
+        let stands = |segment: &&Segment| usize::from(segment.layers) == after_layer;
+        self.segments.iter().find(stands).map(|segment| segment.residual)
     }
 
     fn finish(self) -> Result<Captured, CaptureError> {
@@ -233,8 +314,8 @@ impl<'r> Lowering<'r> {
                 expected: "the output of an operator",
             });
         };
-        let program =
-            ProgramBuf { tensors: self.tensors, ops: self.ops, segments: self.segments, logits };
+        let Self { tensors, ops, segments, exits, .. } = self;
+        let program = ProgramBuf { tensors, ops, segments, exits, logits };
         check::program(&program.as_program()).map_err(CaptureError::Program)?;
         Ok(Captured { program, weights: self.weights })
     }

@@ -6,9 +6,10 @@ use burn::backend::ir::{OperationIr, TensorId};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_capture::CaptureBackend;
+use dynamax_bundle::Classifier;
 
 use super::CaptureError;
-use crate::step::{States, Step};
+use crate::step::{ExitOutput, States, Step};
 
 /// Rows of the recorded step: more than one, so that a row for each token differs from one row.
 pub(super) const ROWS: usize = 3;
@@ -28,6 +29,16 @@ pub(super) struct Recording {
     pub(super) states: Vec<TensorId>,
     pub(super) updated: Vec<TensorId>,
     pub(super) residuals: Vec<TensorId>,
+    pub(super) logits: TensorId,
+    pub(super) exits: Vec<RecordedExit>,
+}
+
+/// An exit of a recorded step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordedExit {
+    pub(super) after_layer: usize,
+    pub(super) classifier: Classifier,
+    pub(super) score: TensorId,
     pub(super) logits: TensorId,
 }
 
@@ -78,7 +89,13 @@ fn run<M: Step + Module>(model: &M, device: &Device) -> Recording {
         updated: out.states.iter().map(id).collect(),
         residuals: out.residuals.iter().map(id).collect(),
         logits: id(&out.logits),
+        exits: out.exits.iter().map(recorded_exit).collect(),
     }
+}
+
+fn recorded_exit(exit: &ExitOutput) -> RecordedExit {
+    let &ExitOutput { after_layer, classifier, ref score, ref logits } = exit;
+    RecordedExit { after_layer, classifier, score: id(score), logits: id(logits) }
 }
 
 const ELSEWHERE: &str = "a captured model keeps its tensors on the device it was given";

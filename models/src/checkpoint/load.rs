@@ -69,23 +69,23 @@ impl Loader<'_> {
 
 /// The path of a parameter while a module is walked; the variant of an enum is no part of it.
 #[derive(Debug, Default)]
-pub(super) struct Path {
+pub(crate) struct Path {
     names: Vec<Option<String>>,
 }
 
 impl Path {
     /// Goes into a field.
-    pub(super) fn enter(&mut self, name: &str, container: &str) {
+    pub(crate) fn enter(&mut self, name: &str, container: &str) {
         self.names.push((!container.starts_with("Enum:")).then(|| name.to_owned()));
     }
 
     /// Goes back out.
-    pub(super) fn exit(&mut self) {
+    pub(crate) fn exit(&mut self) {
         self.names.pop();
     }
 
     /// The names so far, with dots between.
-    pub(super) fn join(&self) -> String {
+    pub(crate) fn join(&self) -> String {
         self.names.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(".")
     }
 }

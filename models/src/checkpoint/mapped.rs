@@ -56,6 +56,21 @@ impl Tensors {
         Ok(tensors)
     }
 
+    /// Maps one file.
+    pub(super) fn open_file(path: &Path) -> Result<Self, CheckpointError> {
+        let mut tensors = Self { files: Vec::new(), stored: BTreeMap::new() };
+        tensors.add_file(path, |_| true)?;
+        Ok(tensors)
+    }
+
+    /// Shape and first bytes of a tensor.
+    pub(super) fn first_bytes(&self, tensor: &str, most: usize) -> (&[usize], &[u8]) {
+        self.stored.get(tensor).map_or((&[], &[]), |stored| {
+            let bytes = self.bytes(stored);
+            (stored.shape.as_slice(), &bytes[..bytes.len().min(most)])
+        })
+    }
+
     /// Names, without prefix.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.stored.keys().map(String::as_str)

@@ -62,7 +62,8 @@ impl AdamW {
         self.slots.iter().map(|slot| slot.parameter.values.as_slice()).collect()
     }
 
-    /// Updates every parameter, and returns the norm of the gradients before they were clipped:
+    /// Updates every parameter, and returns the norm of the gradients before they were clipped; if that is no number,
+    /// nothing is updated:
     ///
     /// ```text
     /// g ← g · min(1, clip / |g|)
@@ -78,6 +79,9 @@ impl AdamW {
         let square =
             |gradient: &Vec<f32>| gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>();
         let norm = gradients.iter().map(square).sum::<f64>().sqrt();
+        if !norm.is_finite() {
+            return norm;
+        }
         let scale = if norm > update.clip { update.clip / norm } else { 1.0 } as f32;
         let time = update.step as f64 + 1.0;
         let unbias_mean = (1.0 - f64::from(BETA_MEAN).powf(time)).recip() as f32;
@@ -146,6 +150,14 @@ mod tests {
         adamw.update(&[vec![0.5, -0.5]], UPDATE);
         let values = adamw.values()[0];
         assert!((values[0] - 0.9).abs() < 1e-6 && (values[1] - 1.1).abs() < 1e-6, "{values:?}");
+    }
+
+    #[test]
+    fn a_gradient_that_is_no_number_changes_nothing() {
+        let mut adamw = AdamW::new(vec![parameter("a.weight", &[2])]);
+        let before = adamw.clone();
+        assert!(adamw.update(&[vec![1.0, f32::NAN]], UPDATE).is_nan(), "it is told");
+        assert_eq!(adamw, before, "as it was");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::random::SplitMix;
+
 /// Draws windows of a token stream. Every epoch visits each window once, in an order of its own; the grid of windows is
 /// shifted from epoch to epoch, so that a token is not always seen at the same place of its window.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +88,8 @@ impl<'t> Batches<'t> {
 
     /// Where the windows of an epoch start, in the order of their visit.
     fn order(&self, epoch: usize) -> Vec<usize> {
-        let mut random = SplitMix(self.seed.wrapping_add((epoch as u64).wrapping_mul(0x9e37_79b9)));
+        let mut random =
+            SplitMix::new(self.seed.wrapping_add((epoch as u64).wrapping_mul(0x9e37_79b9)));
         let windows = self.windows();
         let slack = self.tokens.len() - 1 - windows * self.seq_len;
         let shift = random.below(slack.min(self.seq_len - 1) + 1);
@@ -96,19 +99,6 @@ impl<'t> Batches<'t> {
             starts.swap(last, random.below(last + 1));
         }
         starts
-    }
-}
-
-/// Steele, Lea & Flood 2014: small, and the same on every machine for ever.
-struct SplitMix(u64);
-
-impl SplitMix {
-    /// A number below `end`; the bias is that of a modulus of 64 bits.
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % end as u64) as usize
     }
 }
 

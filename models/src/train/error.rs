@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::checkpoint::CheckpointError;
+use crate::exits::ExitsError;
 
 /// Why a training run did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,12 @@ pub enum TrainError {
         /// What it must be.
         rule: &'static str,
     },
+    /// Exits that cannot stand where they are said to.
+    #[error("--exits: {0}")]
+    Exits(String),
+    /// Exits cannot be written or read.
+    #[error(transparent)]
+    Exit(#[from] ExitsError),
     /// The directory holds something already.
     #[error(
         "{}: holds files already ({found}); add --resume to go on with the run that is there, or choose an empty \

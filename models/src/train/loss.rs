@@ -28,15 +28,20 @@ pub fn held_out_loss(
     sequences: usize,
     device: &Device,
 ) -> f64 {
-    let windows = (tokens.len() - 1) / seq_len;
-    let count = sequences.clamp(1, windows.max(1)).min(windows);
-    let starts: Vec<usize> = (0..count).map(|index| index * windows / count * seq_len).collect();
+    let starts = spread(tokens.len(), seq_len, sequences);
     let loss = |starts: &[usize]| {
         let batch = Batch::cut(tokens, starts, seq_len);
         let loss = cross_entropy(model.forward(batch.inputs(device)), batch.targets(device));
         f64::from(loss.into_scalar::<f32>()) * starts.len() as f64
     };
-    starts.chunks(EVALUATION_BATCH).map(loss).sum::<f64>() / count as f64
+    starts.chunks(EVALUATION_BATCH).map(loss).sum::<f64>() / starts.len() as f64
+}
+
+/// Where at most `sequences` sequences of `seq_len` tokens start, spread over `tokens` of them.
+pub(crate) fn spread(tokens: usize, seq_len: usize, sequences: usize) -> Vec<usize> {
+    let windows = (tokens - 1) / seq_len;
+    let count = sequences.clamp(1, windows.max(1)).min(windows);
+    (0..count).map(|index| index * windows / count * seq_len).collect()
 }
 
 /// Sequences evaluated together.

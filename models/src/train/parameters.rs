@@ -3,7 +3,7 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor, TensorData};
 
-use crate::backbone::Backbone;
+use super::heads::numbers;
 
 /// One parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Parameter {
 
 /// Reads all parameters, in the module's own order.
 #[must_use]
-pub fn read(model: &Backbone) -> Vec<Parameter> {
+pub fn read<M: Module>(model: &M) -> Vec<Parameter> {
     let mut reader = Reader::default();
     model.visit(&mut reader);
     reader.found
@@ -26,7 +26,7 @@ pub fn read(model: &Backbone) -> Vec<Parameter> {
 
 /// Reads the gradient of every parameter, in the module's own order; zeros for a parameter without one.
 #[must_use]
-pub fn read_gradients(model: &Backbone, gradients: &Gradients) -> Vec<Vec<f32>> {
+pub fn read_gradients<M: Module>(model: &M, gradients: &Gradients) -> Vec<Vec<f32>> {
     let mut reader = GradientReader { gradients, found: Vec::new() };
     model.visit(&mut reader);
     reader.found
@@ -38,7 +38,7 @@ pub fn read_gradients(model: &Backbone, gradients: &Gradients) -> Vec<Vec<f32>> 
 ///
 /// Panics if `values` are not as many, or not as long, as the parameters.
 #[must_use]
-pub fn write(model: Backbone, values: &[&[f32]]) -> Backbone {
+pub fn write<M: Module>(model: M, values: &[&[f32]]) -> M {
     let mut writer = Writer { values: values.iter() };
     let model = model.map(&mut writer);
     assert_eq!(writer.values.len(), 0, "one slice for each parameter");
@@ -80,10 +80,6 @@ impl ModuleVisitor for GradientReader<'_> {
     }
 }
 
-fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
-}
-
 struct Writer<'v> {
     values: core::slice::Iter<'v, &'v [f32]>,
 }
@@ -101,6 +97,7 @@ impl ModuleMapper for Writer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backbone::Backbone;
     use crate::train::recipe::{Architecture, tests::toy};
     use burn::tensor::Device;
 

@@ -10,6 +10,7 @@ use super::tokenizer::VOCAB_MIN;
 use crate::config::{
     Config, Mamba2Config, MambaConfig, Tokens, TransformerConfig, TransformerKind,
 };
+use crate::exits::{ExitConfig, ExitsConfig};
 
 /// What kind of model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +63,52 @@ pub struct Recipe {
     pub clip: f64,
     /// Decides initial weights and the order of the data.
     pub seed: u64,
+    /// Exits that are trained with the model.
+    #[serde(default)]
+    pub exits: Option<ExitsRecipe>,
+}
+
+/// How exits are trained together with their model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExitsRecipe {
+    /// Where they are, and of what kind.
+    pub exits: Vec<ExitConfig>,
+    /// A classifier is taught that a token may leave if its best next token is among this many best of full depth.
+    pub top_k: usize,
+    /// Weight of all exits' own losses together, where that of full depth is 1.
+    pub exit_loss: f64,
+    /// Weight of all exits' divergences from full depth together.
+    pub exit_distill: f64,
+    /// Chance that a step leaves out the last layer; that of an earlier one is smaller.
+    pub layer_dropout: f64,
+}
+
+impl ExitsRecipe {
+    /// The exits' shape, of a model of this config.
+    #[must_use]
+    pub fn config(&self, config: &Config) -> ExitsConfig {
+        let (d_model, norm_eps) = (config.d_model(), config.norm_eps());
+        ExitsConfig { d_model, norm_eps, exits: self.exits.clone() }
+    }
+
+    /// The chance that a step leaves out layer `index`: grows with depth, as in `LayerSkip` (Elhoushi et al. 2024).
+    #[must_use]
+    pub(super) fn dropout(&self, index: usize, layers: usize) -> f64 {
+        let depth = index as f64 / (layers - 1).max(1) as f64;
+        self.layer_dropout * (depth.exp2() - 1.0)
+    }
+
+    fn check(&self, recipe: &Recipe) -> Result<(), TrainError> {
+        let (d_model, norm_eps) = (recipe.d_model, 1e-5);
+        let exits = ExitsConfig { d_model, norm_eps, exits: self.exits.clone() };
+        exits.check(recipe.layers).map_err(TrainError::Exits)?;
+        require(self.top_k > 0, "top-k", self.top_k, "must be at least 1")?;
+        for (name, found) in [("exit-loss", self.exit_loss), ("exit-distill", self.exit_distill)] {
+            require(found >= 0.0 && found.is_finite(), name, found, "must not be below 0")?;
+        }
+        let dropout = self.layer_dropout;
+        require((0.0..1.0).contains(&dropout), "layer-dropout", dropout, "must be in 0..1")
+    }
 }
 
 /// A context that a model without a limit of its own claims in `tokenizer_config.json`.
@@ -101,6 +148,9 @@ impl Recipe {
             self.weight_decay,
             "must be in 0..=1",
         )?;
+        if let Some(exits) = &self.exits {
+            exits.check(self)?;
+        }
         match self.arch {
             Architecture::Transformer => {
                 let divides = self.heads.is_multiple_of(self.kv_heads);
@@ -218,6 +268,7 @@ pub(super) mod tests {
             weight_decay: 0.1,
             clip: 1.0,
             seed: 1,
+            exits: None,
         }
     }
 

@@ -11,14 +11,17 @@ use super::adamw::{AdamW, Update};
 use super::batches::Batches;
 use super::corpus::{Corpus, read_texts};
 use super::directory::{read_recipe, require_empty, state_path, training, write_texts};
-use super::loss::{cross_entropy, held_out_loss};
+use super::joint::{ExitLosses, Model, Pass};
+use super::loss::held_out_loss;
 use super::schedule::Schedule;
 use super::state::{self, Progress};
 use super::tokenizer::{END_OF_TEXT, train_tokenizer};
 use super::{Recipe, TrainError, parameters};
-use crate::backbone::Backbone;
-use crate::checkpoint::export;
+use crate::checkpoint::{Checkpoint, export};
 use crate::config::Config;
+use crate::exits::{self, Evaluation, State, Subject};
+use crate::layers::seeded;
+use crate::random::SplitMix;
 
 /// When a run is over: at the first limit it meets.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -32,12 +35,14 @@ pub struct Limit {
 }
 
 /// What a step did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Step {
     /// Steps made, this one included.
     pub step: u64,
-    /// Mean loss of its tokens, before the update.
+    /// Mean loss of its tokens at full depth, before the update.
     pub loss: f32,
+    /// What it came to at each exit.
+    pub exits: Vec<ExitLosses>,
     /// Norm of the gradients before clipping.
     pub norm: f64,
     /// Learning rate.
@@ -54,7 +59,7 @@ pub struct Run {
     config: Config,
     corpus: Corpus,
     device: Device,
-    model: Backbone,
+    model: Model,
     adamw: AdamW,
     done: Progress,
     kept: u64,
@@ -81,9 +86,9 @@ impl Run {
             .map_err(|error| TrainError::Write { path: training, error })?;
         write_texts(dir, &tokenizer, &recipe, end)?;
         let device = Device::flex().autodiff();
-        device.seed(recipe.seed);
-        let model = Backbone::new(&config, &device);
-        let adamw = AdamW::new(parameters::read(&model));
+        let model = Model::new(&recipe, &config, &device);
+        // Parameters are drawn when they are read first: here, and from a generator that no other thread shares.
+        let adamw = AdamW::new(seeded(recipe.seed, || parameters::read(&model)));
         let done = Progress { corpus: corpus.fingerprint, ..Progress::default() };
         let since = Instant::now();
         let mut run = Self {
@@ -117,7 +122,7 @@ impl Run {
         let config = recipe.config(tokenizer.get_vocab_size(true), end);
         let corpus = Corpus::new(&read_texts(&recipe.text)?, &tokenizer, recipe.seq_len)?;
         let device = Device::flex().autodiff();
-        let model = Backbone::new(&config, &device);
+        let model = Model::new(&recipe, &config, &device);
         let (adamw, done) = state::load(&state_path(dir), parameters::read(&model))?;
         if done.corpus != corpus.fingerprint {
             return Err(TrainError::OtherRun {
@@ -149,17 +154,18 @@ impl Run {
     /// A loss that is no number; the model and its checkpoint stay as they were before the step.
     pub fn step(&mut self) -> Result<Step, TrainError> {
         let batch = self.batches().at(self.done.step);
-        let logits = self.model.forward(batch.inputs(&self.device));
-        let loss = cross_entropy(logits, batch.targets(&self.device));
-        let value = loss.clone().into_scalar::<f32>();
-        if !value.is_finite() {
-            return Err(TrainError::Diverged {
-                step: self.done.step,
-                loss: value,
-                kept: self.kept,
-            });
+        let pass = Pass {
+            inputs: batch.inputs(&self.device),
+            targets: &batch.targets,
+            exits: self.recipe.exits.as_ref(),
+            dropped: &self.dropped(),
+        };
+        let mut balance = self.done.balance.clone();
+        let (losses, gradients) = pass.run(&self.model, &mut balance);
+        if let Some(loss) = losses.broken() {
+            return Err(TrainError::Diverged { step: self.done.step, loss, kept: self.kept });
         }
-        let gradients = parameters::read_gradients(&self.model, &loss.backward());
+        let gradients = parameters::read_gradients(&self.model, &gradients);
         let progress = self.progress();
         let schedule = Schedule { peak: self.recipe.lr, warmup: self.recipe.warmup };
         let rate = schedule.rate(self.done.step, progress);
@@ -167,9 +173,21 @@ impl Run {
         let norm = self
             .adamw
             .update(&gradients, Update { step: self.done.step, rate, weight_decay, clip });
+        if !norm.is_finite() {
+            let (step, loss) = (self.done.step, norm as f32);
+            return Err(TrainError::Diverged { step, loss, kept: self.kept });
+        }
         self.model = parameters::write(self.model.clone(), &self.adamw.values());
         self.done.step += 1;
-        Ok(Step { step: self.done.step, loss: value, norm, rate, progress: self.progress() })
+        self.done.balance = balance;
+        Ok(Step {
+            step: self.done.step,
+            loss: losses.full,
+            exits: losses.exits,
+            norm,
+            rate,
+            progress: self.progress(),
+        })
     }
 
     /// The share of the run that is done, by the limit that will end it.
@@ -197,7 +215,7 @@ impl Run {
     /// The mean loss over the held-out ends of the texts, from at most `sequences` of them.
     #[must_use]
     pub fn held_out_loss(&self, sequences: usize) -> f64 {
-        let model = self.model.valid();
+        let model = self.model.backbone.valid();
         held_out_loss(
             &model,
             &self.corpus.held_out,
@@ -207,17 +225,61 @@ impl Run {
         )
     }
 
-    /// Writes a checkpoint, then the model for others to read.
+    /// How good the exits are on the held-out ends of the texts, from at most `sequences` of them; `None` without
+    /// exits.
+    #[must_use]
+    pub fn evaluate_exits(&self, sequences: usize) -> Option<Evaluation> {
+        let recipe = self.recipe.exits.as_ref()?;
+        let model = self.model.valid();
+        let subject = Subject {
+            backbone: &model.backbone,
+            exits: &model.exits,
+            balance: &self.done.balance,
+            top_k: recipe.top_k,
+            state: State::Deferred,
+        };
+        Some(subject.evaluate(&self.corpus.held_out, self.recipe.seq_len, sequences))
+    }
+
+    /// Writes a checkpoint, then the model and its exits for others to read.
     ///
     /// # Errors
     ///
     /// A full disk; the checkpoint before it stays.
     pub fn save(&mut self) -> Result<(), TrainError> {
-        let now = Progress { seconds: self.seconds(), ..self.done };
+        self.write(None)
+    }
+
+    /// As [`save`](Self::save), and says beside the exits how good they are.
+    ///
+    /// # Errors
+    ///
+    /// As for [`save`](Self::save).
+    pub fn finish(&mut self, evaluation: Option<Evaluation>) -> Result<(), TrainError> {
+        self.write(evaluation)
+    }
+
+    fn write(&mut self, evaluation: Option<Evaluation>) -> Result<(), TrainError> {
+        let now = Progress { seconds: self.seconds(), ..self.done.clone() };
         state::save(&state_path(&self.dir), &self.adamw, &now)?;
         self.kept = now.step;
-        export(&self.dir, &self.config, &self.model)?;
+        export(&self.dir, &self.config, &self.model.backbone)?;
+        if let Some(recipe) = &self.recipe.exits {
+            let exits = self.model.exits.clone().calibrated(&self.done.balance);
+            let fingerprint = Checkpoint::open(&self.dir, &self.config)?.fingerprint(&self.config);
+            let config = recipe.config(&self.config);
+            exits::write(&self.dir, (&self.config, &fingerprint), &config, &exits, evaluation)?;
+        }
         Ok(())
+    }
+
+    /// The layers that the next step leaves out: a function of the seed and the step alone.
+    fn dropped(&self) -> Vec<bool> {
+        let layers = self.recipe.layers;
+        let Some(exits) = &self.recipe.exits else { return vec![false; layers] };
+        let seed = self.recipe.seed ^ self.done.step.wrapping_mul(0xd134_2543_de82_ef95);
+        let mut random = SplitMix::new(seed);
+        (0..layers).map(|index| random.unit() < exits.dropout(index, layers)).collect()
     }
 
     /// Seconds of the run so far.

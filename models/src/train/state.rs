@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::TrainError;
 use super::adamw::{AdamW, Slot};
 use super::parameters::Parameter;
+use crate::exits::Balance;
 
 /// How far a run is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Steps made.
     pub step: u64,
@@ -22,6 +23,9 @@ pub struct Progress {
     pub seconds: f64,
     /// Tells the corpus from others.
     pub corpus: u64,
+    /// What classifiers are balanced with.
+    #[serde(default)]
+    pub(crate) balance: Balance,
 }
 
 /// The key of [`Progress`] in the file's metadata.
@@ -100,7 +104,11 @@ pub fn load(path: &Path, parameters: Vec<Parameter>) -> Result<(AdamW, Progress)
 ///
 /// As [`save`].
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let failed = |error| TrainError::Write { path: path.into(), error };
+    put(path, bytes).map_err(|error| TrainError::Write { path: path.into(), error })
+}
+
+/// As [`replace`], with the system's own error.
+pub(crate) fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     let part = Path::new(&name);
@@ -110,10 +118,9 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
         file.sync_all()?;
         std::fs::rename(part, path)
     };
-    write().map_err(|error| {
+    write().inspect_err(|_| {
         // Half a file is of no use, and a full disk needs the room.
         let _ = std::fs::remove_file(part);
-        failed(error)
     })
 }
 
@@ -121,9 +128,10 @@ fn damaged(path: &Path, reason: impl ToString) -> TrainError {
     TrainError::Damaged { path: path.into(), reason: reason.to_string() }
 }
 
-struct Numbers<'n> {
-    shape: &'n [usize],
-    values: &'n [f32],
+/// A tensor of a file.
+pub(crate) struct Numbers<'n> {
+    pub(crate) shape: &'n [usize],
+    pub(crate) values: &'n [f32],
 }
 
 impl View for Numbers<'_> {
@@ -152,7 +160,10 @@ mod tests {
         let parameter =
             Parameter { name: "a.weight".into(), shape: vec![1, 2], values: vec![0.1, -3e-41] };
         let slot = Slot { parameter, mean: vec![1.0, 2.0], square: vec![f32::MIN_POSITIVE, 4.0] };
-        (AdamW { slots: vec![slot] }, Progress { step: 7, seconds: 0.1, corpus: u64::MAX - 1 })
+        (
+            AdamW { slots: vec![slot] },
+            Progress { step: 7, seconds: 0.1, corpus: u64::MAX - 1, balance: Balance::default() },
+        )
     }
 
     fn parameters(adamw: &AdamW) -> Vec<Parameter> {

@@ -68,7 +68,7 @@ fn bundle() -> Result<Vec<u8>, Box<dyn std::error::Error>> {
         len: len as u64,
     };
     let specs = lens.iter().enumerate().map(spec).collect();
-    let program = ProgramBuf { tensors, ops, segments, logits };
+    let program = ProgramBuf { tensors, ops, segments, exits: vec![], logits };
     let bytes: Vec<u8> = (0..SECTION_BYTES).map(|at| ((at * 31) >> 3) as u8).collect();
     let sections: Vec<&[u8]> = lens.iter().map(|&len| &bytes[..len]).collect();
     Ok(Writer::new(meta, program, specs)?.assemble(&sections))

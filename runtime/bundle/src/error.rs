@@ -19,7 +19,7 @@ pub enum BundleError {
     Version { found: u32 },
     /// Bytes that must be zero are not.
     Reserved,
-    /// Cut off, or with something behind the end.
+    /// Cut off, or with something behind the end that is not as long as a signature.
     FileLength { found: u64, expected: u64 },
     /// A header longer than the file.
     HeaderLength { found: u32, most: u64 },
@@ -67,6 +67,8 @@ pub enum BundleError {
     TooMany { what: &'static str, found: u64, most: u64 },
     /// Two weights of one name.
     NameRepeated { section: u16 },
+    /// What follows the last section is as long as a signature, and is none.
+    SignatureMagic,
 }
 
 impl BundleError {
@@ -102,6 +104,7 @@ impl BundleError {
             Self::SectionHash { .. } => 25,
             Self::TooMany { .. } => 26,
             Self::NameRepeated { .. } => 27,
+            Self::SignatureMagic => 28,
             Self::Program(error) => error.code(),
         }
     }
@@ -146,6 +149,9 @@ impl fmt::Display for BundleError {
             }
             Self::Padding { offset } => {
                 write!(f, "byte {offset}, between two sections, is not zero; {DAMAGED}")
+            }
+            Self::SignatureMagic => {
+                write!(f, "what follows the last section is not a signature; {DAMAGED}")
             }
             Self::Program(error) => write!(f, "the program is not sound: {error}; {REBUILD}"),
             Self::Storage { what, found, expected } => write!(

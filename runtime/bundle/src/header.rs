@@ -1,8 +1,8 @@
 //! The header: metadata, the section table and the Program, as postcard values one after the other.
 //!
 //! ```text
-//! Meta  Lists { sections, tensors, ops, segments, logits }
-//! Entry × sections   name × sections   Tensor × tensors   Op × ops   Segment × segments
+//! Meta  Lists { sections, tensors, ops, segments, exits, logits }
+//! Entry × sections   name × sections   Tensor × tensors   Op × ops   Segment × segments   Exit × exits
 //! ```
 //!
 //! It is walked once when a bundle is opened, and each list is remembered as the bytes it takes.
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::BundleError;
 use crate::meta::Meta;
-use crate::program::{Op, Segment, Tensor, TensorId};
+use crate::program::{Exit, Op, Segment, Tensor, TensorId};
 use crate::section::Entry;
 
 /// How long the lists of a bundle are: what storage must hold to read its Program into.
@@ -25,6 +25,8 @@ pub struct Counts {
     pub ops: usize,
     /// Segments.
     pub segments: usize,
+    /// Exits.
+    pub exits: usize,
 }
 
 /// What stands in front of the lists.
@@ -34,6 +36,7 @@ pub(crate) struct Lists {
     pub(crate) tensors: u16,
     pub(crate) ops: u16,
     pub(crate) segments: u16,
+    pub(crate) exits: u16,
     pub(crate) logits: TensorId,
 }
 
@@ -47,6 +50,7 @@ pub(crate) struct Header<'a> {
     pub(crate) tensors: &'a [u8],
     pub(crate) ops: &'a [u8],
     pub(crate) segments: &'a [u8],
+    pub(crate) exits: &'a [u8],
 }
 
 impl<'a> Header<'a> {
@@ -63,6 +67,7 @@ impl<'a> Header<'a> {
             tensors: skip::<Tensor>(&mut rest, "tensor", lists.tensors)?,
             ops: skip::<Op>(&mut rest, "operator", lists.ops)?,
             segments: skip::<Segment>(&mut rest, "segment", lists.segments)?,
+            exits: skip::<Exit>(&mut rest, "exit", lists.exits)?,
         };
         match rest.len() {
             0 => Ok(header),
@@ -76,6 +81,7 @@ impl<'a> Header<'a> {
             tensors: self.lists.tensors.into(),
             ops: self.lists.ops.into(),
             segments: self.lists.segments.into(),
+            exits: self.lists.exits.into(),
         }
     }
 

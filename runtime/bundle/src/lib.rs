@@ -11,6 +11,8 @@
 //! | [`Bundle::read_program`] | the header | the Program is sound ([`check`]): its step cannot fail |
 //! | [`Bundle::verify`] | everything | every section holds the bytes that the header promised |
 //!
+//! Who vouches for a bundle is behind its last byte ([`Signature`]); checking that takes the feature `signature`.
+//!
 //! Nothing here copies a weight, and nothing allocates without the feature `alloc`, which adds [`ProgramBuf`] and
 //! the writer. Nothing here runs a Program either.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -29,6 +31,7 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+mod calibration;
 pub mod check;
 mod error;
 mod hash;
@@ -37,12 +40,14 @@ mod meta;
 mod prelude;
 pub mod program;
 mod section;
+mod signature;
 mod stored;
 mod verify;
 mod view;
 #[cfg(feature = "alloc")]
 mod writer;
 
+pub use calibration::{Calibration, Certificate, Point, Unit};
 pub use check::{OpAt, ProgramError};
 pub use error::BundleError;
 pub use hash::{Hash, Hasher};
@@ -54,9 +59,13 @@ pub use prelude::{FORMAT_VERSION, MAGIC, PRELUDE_BYTES};
 #[cfg(feature = "alloc")]
 pub use program::ProgramBuf;
 pub use program::{
-    Activation, DType, Kind, Layout, Op, Operands, Program, Rows, Segment, Tensor, TensorId,
+    Activation, Classifier, DType, Exit, Kind, Layout, Op, Operands, Program, Rows, Segment,
+    StateMode, Tensor, TensorId,
 };
 pub use section::{Section, SectionKind, Sections};
+pub use signature::{KeyId, SIGNATURE_BYTES, SIGNATURE_MAGIC, Signature};
+#[cfg(feature = "signature")]
+pub use signature::{PublicKey, SecretKey, TrustError, check_trust};
 pub use stored::{ALIGN_BYTES, BLOCK_INPUTS, PANEL_ROWS, panel_bytes};
 pub use view::Bundle;
 #[cfg(feature = "alloc")]

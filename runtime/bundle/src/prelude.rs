@@ -14,6 +14,7 @@
 
 use crate::error::BundleError;
 use crate::hash::{Hash, Hasher};
+use crate::signature::SIGNATURE_BYTES;
 #[cfg(feature = "alloc")]
 use crate::stored::align;
 
@@ -21,7 +22,7 @@ use crate::stored::align;
 /// change.
 pub const MAGIC: [u8; 8] = *b"\x89DMX\r\n\x1a\n";
 /// The only version that this crate reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Length of the prelude; the header follows.
 pub const PRELUDE_BYTES: usize = 64;
 
@@ -32,10 +33,13 @@ pub(crate) struct Prelude {
     pub(crate) file_bytes: u64,
 }
 
+/// Prelude, header, trailer.
+type Parsed<'a> = (Prelude, &'a [u8], Option<&'a [u8; SIGNATURE_BYTES]>);
+
 impl Prelude {
     /// Reads the prelude, checks the lengths against the file and the hash against the header, and returns the
-    /// header.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<(Self, &[u8]), BundleError> {
+    /// header and the trailer, if there is one.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed<'_>, BundleError> {
         let Some((fields, after)) = bytes.split_first_chunk::<PRELUDE_BYTES>() else {
             // What is not a bundle at all is more useful to hear than that it is short.
             return Err(match bytes.starts_with(&MAGIC) || MAGIC.starts_with(bytes) {
@@ -56,21 +60,25 @@ impl Prelude {
         if take::<8>(&mut rest) != [0; 8] {
             return Err(BundleError::Reserved);
         }
-        if file_bytes != bytes.len() as u64 {
-            return Err(BundleError::FileLength {
-                found: bytes.len() as u64,
-                expected: file_bytes,
-            });
-        }
+        let (found, expected) = (bytes.len() as u64, file_bytes);
+        let length = BundleError::FileLength { found, expected };
+        let behind = usize::try_from(file_bytes).ok().and_then(|len| bytes.get(len..));
+        let behind = behind.ok_or(length)?;
+        let trailer = match behind {
+            [] => None,
+            _ => Some(<&[u8; SIGNATURE_BYTES]>::try_from(behind).map_err(|_| length)?),
+        };
+        let most = file_bytes.saturating_sub(PRELUDE_BYTES as u64);
         let header = usize::try_from(header_bytes)
             .ok()
+            .filter(|_| u64::from(header_bytes) <= most)
             .and_then(|len| after.get(..len))
-            .ok_or(BundleError::HeaderLength { found: header_bytes, most: after.len() as u64 })?;
+            .ok_or(BundleError::HeaderLength { found: header_bytes, most })?;
         let prelude = Self { header_bytes, file_bytes };
         if prelude.hash(header) != Hash(take(&mut rest)) {
             return Err(BundleError::HeaderHash);
         }
-        Ok((prelude, header))
+        Ok((prelude, header, trailer))
     }
 
     /// Bytes 0 to 32.

@@ -5,8 +5,10 @@
 //!
 //! ```text
 //! tokens ─ Embed ─▶ residual ─ segment 0 ─▶ residual ─ segment 1 ─▶ … ─ Select ─ RmsNorm ─ Linear ─▶ logits
-//!                                          └ exit                     └───────────── head ─────────────┘
+//!                                          └ exit 0                   └───────────── head ─────────────┘
 //! ```
+//!
+//! Operators stand in this order: all segments, the head, then each exit's probe and head.
 //!
 //! This module holds plain data. What makes a Program sound (ids in range, widths that agree, operands written
 //! before they are read) is checked by [`crate::check`], once, when a bundle is opened.
@@ -16,6 +18,12 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
+
+mod exit;
+mod segment;
+
+pub use exit::{Classifier, Exit, StateMode};
+pub use segment::Segment;
 
 /// Index of a tensor in the tensor table.
 #[derive(
@@ -409,40 +417,10 @@ impl Default for Op {
     }
 }
 
-/// A run of operators up to a possible exit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Segment {
-    /// Index of its first operator.
-    pub first_op: u16,
-    /// One past its last operator.
-    pub end_op: u16,
-    /// The residual stream at its end, `[rows, d_model]`: what an exit looks at.
-    pub residual: TensorId,
-    /// Layers of the backbone up to its end.
-    pub layers: u16,
-}
-
-impl Segment {
-    /// Fills storage before a Program is decoded into it.
-    pub const EMPTY: Self = Self { first_op: 0, end_op: 0, residual: TensorId(0), layers: 0 };
-
-    /// The operators of this segment.
-    #[must_use]
-    pub fn ops(self) -> Range<usize> {
-        usize::from(self.first_op)..usize::from(self.end_op)
-    }
-}
-
-impl Default for Segment {
-    fn default() -> Self {
-        Self::EMPTY
-    }
-}
-
-/// A Program, borrowed from wherever its three lists were decoded to.
+/// A Program, borrowed from wherever its lists were decoded to.
 ///
-/// Operators behind the last segment are the head: they start with [`Op::Select`] on the last residual, and end by
-/// writing `logits`.
+/// Operators behind the last segment and before the first exit are the head: they start with [`Op::Select`] on the
+/// last residual, and end by writing `logits`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Program<'a> {
     /// The tensor table.
@@ -451,7 +429,9 @@ pub struct Program<'a> {
     pub ops: &'a [Op],
     /// At least one segment; the first starts at operator 0, each starts where the one before ended.
     pub segments: &'a [Segment],
-    /// `[1, vocab_size]`, written by the last operator.
+    /// Where tokens may leave, in the order of their segments; often none.
+    pub exits: &'a [Exit],
+    /// `[1, vocab_size]`, written by the last operator of the head.
     pub logits: TensorId,
 }
 
@@ -470,7 +450,14 @@ impl<'a> Program<'a> {
     /// The operators of the head.
     #[must_use]
     pub fn head(&self) -> Range<usize> {
-        self.segments.last().map_or(0, |segment| usize::from(segment.end_op))..self.ops.len()
+        let start = self.segments.last().map_or(0, |segment| usize::from(segment.end_op));
+        start..self.exits.first().map_or(self.ops.len(), |exit| usize::from(exit.first_op))
+    }
+
+    /// The exit at the end of a segment.
+    #[must_use]
+    pub fn exit_of(&self, segment: usize) -> Option<(usize, &'a Exit)> {
+        self.exits.iter().enumerate().find(|(_, exit)| usize::from(exit.segment) == segment)
     }
 }
 
@@ -484,6 +471,8 @@ pub struct ProgramBuf {
     pub ops: Vec<Op>,
     /// See [`Program::segments`].
     pub segments: Vec<Segment>,
+    /// See [`Program::exits`].
+    pub exits: Vec<Exit>,
     /// See [`Program::logits`].
     pub logits: TensorId,
 }
@@ -497,6 +486,7 @@ impl ProgramBuf {
             tensors: &self.tensors,
             ops: &self.ops,
             segments: &self.segments,
+            exits: &self.exits,
             logits: self.logits,
         }
     }

@@ -1,5 +1,6 @@
 //! The checked view of a bundle: holding a [`Bundle`] proves its structure.
 
+use crate::calibration::Calibration;
 use crate::check;
 use crate::error::BundleError;
 use crate::hash::Hash;
@@ -8,14 +9,15 @@ use crate::meta::Meta;
 use crate::prelude::Prelude;
 #[cfg(feature = "alloc")]
 use crate::program::ProgramBuf;
-use crate::program::{DType, Kind, Op, Program, Rows, Segment, Tensor};
+use crate::program::{DType, Exit, Kind, Op, Program, Rows, Segment, Tensor};
 use crate::section::{SectionKind, Sections};
+use crate::signature::Signature;
 use crate::stored::align;
 
 /// A bundle, borrowed from the bytes of its file.
 ///
 /// Holding one proves: the prelude is right and the header has its hash; sections lie one behind the other, each at a
-/// multiple of 64 bytes, with zeros between, up to the last byte of the file; every weight of the tensor table has a
+/// multiple of 64 bytes, with zeros between, up to the last byte of the file or its signature; every weight of the tensor table has a
 /// section of its size; the metadata is in range.
 ///
 /// It does not prove that the Program is sound, which [`Bundle::read_program`] checks, nor that the sections hold
@@ -25,6 +27,7 @@ pub struct Bundle<'a> {
     file: &'a [u8],
     header: Header<'a>,
     hash: Hash,
+    signature: Option<Signature>,
 }
 
 impl<'a> Bundle<'a> {
@@ -34,10 +37,11 @@ impl<'a> Bundle<'a> {
     ///
     /// The first thing that is wrong, in the order of the file.
     pub fn parse(file: &'a [u8]) -> Result<Self, BundleError> {
-        let (prelude, bytes) = Prelude::parse(file)?;
+        let (prelude, bytes, trailer) = Prelude::parse(file)?;
+        let signature = trailer.map(Signature::parse).transpose()?;
         let header = Header::parse(bytes)?;
         header.meta.check()?;
-        let bundle = Self { file, hash: prelude.hash(bytes), header };
+        let bundle = Self { file, hash: prelude.hash(bytes), header, signature };
         bundle.check_sections(prelude, bytes.len())?;
         bundle.check_tensors()?;
         Ok(bundle)
@@ -53,6 +57,12 @@ impl<'a> Bundle<'a> {
     #[must_use]
     pub fn hash(&self) -> Hash {
         self.hash
+    }
+
+    /// Who vouches for it. That is a claim until a [`PublicKey`](crate::PublicKey) has verified it.
+    #[must_use]
+    pub fn signature(&self) -> Option<&Signature> {
+        self.signature.as_ref()
     }
 
     /// How long its lists are.
@@ -83,6 +93,15 @@ impl<'a> Bundle<'a> {
         self.sections().find(|section| section.kind == kind).map(|section| section.bytes)
     }
 
+    /// What was measured about exits, if anything was.
+    ///
+    /// # Errors
+    ///
+    /// A calibration section that is malformed.
+    pub fn calibration(&self) -> Result<Option<Calibration<'a>>, BundleError> {
+        self.find(SectionKind::Calibration).map(Calibration::parse).transpose()
+    }
+
     /// The digest that section `index` should have.
     pub(crate) fn expected_hash(&self, index: usize) -> Result<Hash, BundleError> {
         let sections = self.header.lists.sections;
@@ -103,15 +122,18 @@ impl<'a> Bundle<'a> {
         tensors: &'s mut [Tensor],
         ops: &'s mut [Op],
         segments: &'s mut [Segment],
+        exits: &'s mut [Exit],
     ) -> Result<Program<'s>, BundleError> {
         let counts = self.counts();
         let tensors = prefix(tensors, "tensors", counts.tensors)?;
         let ops = prefix(ops, "operators", counts.ops)?;
         let segments = prefix(segments, "segments", counts.segments)?;
+        let exits = prefix(exits, "exits", counts.exits)?;
         fill(self.header.tensors, "tensor", tensors)?;
         fill(self.header.ops, "operator", ops)?;
         fill(self.header.segments, "segment", segments)?;
-        let program = Program { tensors, ops, segments, logits: self.header.lists.logits };
+        fill(self.header.exits, "exit", exits)?;
+        let program = Program { tensors, ops, segments, exits, logits: self.header.lists.logits };
         check_program(&program, self.meta())?;
         Ok(program)
     }
@@ -127,8 +149,9 @@ impl<'a> Bundle<'a> {
         let mut tensors = alloc::vec![Tensor::EMPTY; counts.tensors];
         let mut ops = alloc::vec![Op::EMPTY; counts.ops];
         let mut segments = alloc::vec![Segment::EMPTY; counts.segments];
-        let logits = self.read_program(&mut tensors, &mut ops, &mut segments)?.logits;
-        Ok(ProgramBuf { tensors, ops, segments, logits })
+        let mut exits = alloc::vec![Exit::EMPTY; counts.exits];
+        let logits = self.read_program(&mut tensors, &mut ops, &mut segments, &mut exits)?.logits;
+        Ok(ProgramBuf { tensors, ops, segments, exits, logits })
     }
 
     /// Sections follow each other without gap or overlap, up to the end of the file.

@@ -63,6 +63,7 @@ impl Writer {
             tensors: count("tensors", program.tensors.len())?,
             ops: count("operators", program.ops.len())?,
             segments: count("segments", program.segments.len())?,
+            exits: count("exits", program.exits.len())?,
             logits: program.logits,
         };
 
@@ -197,7 +198,8 @@ fn check_weights(program: &ProgramBuf, specs: &[SectionSpec]) -> Result<(), Bund
 fn put_program(header: &mut Vec<u8>, program: &Program<'_>) -> Result<(), BundleError> {
     program.tensors.iter().try_for_each(|tensor| put(header, tensor))?;
     program.ops.iter().try_for_each(|op| put(header, op))?;
-    program.segments.iter().try_for_each(|segment| put(header, segment))
+    program.segments.iter().try_for_each(|segment| put(header, segment))?;
+    program.exits.iter().try_for_each(|exit| put(header, exit))
 }
 
 /// Appends one value.

@@ -1,15 +1,23 @@
-//! Feeds tokens through a model: prompts in chunks, then one by one.
+//! Feeds tokens through a model: prompts in chunks, then one by one, each as deep as it needs.
 
 use core::ops::Range;
+use core::sync::atomic::AtomicUsize;
 
+use dynamax_bundle::TensorId;
 use dynamax_kernels::Isa;
 
 use crate::arena::{Arena, Line, bytes_mut};
 use crate::crew::Worker;
-use crate::error::StepError;
-use crate::executor::Step;
+use crate::error::{ExitError, StepError};
+use crate::exits::{ExitSettings, Outcome, PENDING_MAX, Probed, Said};
 use crate::model::Model;
 use crate::team::Team;
+
+mod pass;
+mod progress;
+
+use pass::{Pass, settled};
+use progress::Progress;
 
 /// How a step is run: alone, or by a team of threads.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +46,7 @@ impl Crew<'_> {
     }
 }
 
-/// A sequence in progress: a model, the block of memory with its state, and a position.
+/// A sequence in progress: a model, the block of memory with its state, and how far it is.
 ///
 /// Every call either does all it was asked, or refuses and leaves the state as it was.
 #[derive(Debug)]
@@ -47,7 +55,12 @@ pub struct Decoder<'m> {
     memory: &'m mut [Line],
     isa: Isa,
     crew: Crew<'m>,
-    position: u32,
+    exits: Option<ExitSettings>,
+    progress: Progress,
+    /// Where the newest logits are: the tensor, and its row.
+    said: (TensorId, usize),
+    /// What tokens that wait have said, by their position.
+    waiting: [u32; PENDING_MAX as usize + 1],
 }
 
 impl<'m> Decoder<'m> {
@@ -59,9 +72,17 @@ impl<'m> Decoder<'m> {
     #[must_use]
     pub fn new(model: Model<'m>, memory: &'m mut [Line], isa: Isa, crew: Crew<'m>) -> Self {
         assert!(memory.len() >= model.memory_lines(), "the block is as long as the plan");
-        let decoder = Self { model, memory, isa, crew, position: 0 };
-        bytes_mut(decoder.memory).fill(0);
-        decoder
+        bytes_mut(memory).fill(0);
+        Self {
+            model,
+            memory,
+            isa,
+            crew,
+            exits: None,
+            progress: Progress::default(),
+            said: (model.program().logits, 0),
+            waiting: [0; PENDING_MAX as usize + 1],
+        }
     }
 
     /// The model.
@@ -85,33 +106,53 @@ impl<'m> Decoder<'m> {
     /// Tokens fed so far.
     #[must_use]
     pub fn position(&self) -> u32 {
-        self.position
+        self.progress.position()
     }
 
-    /// Starts a new sequence.
+    /// Rows that wait at exits.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.progress.all_waiting()
+    }
+
+    /// Starts a new sequence. Exits stay in use as they are.
     pub fn reset(&mut self) {
         let state_bytes = self.model.sizes().state_bytes as usize;
         bytes_mut(self.memory)[..state_bytes].fill(0);
-        self.position = 0;
+        self.progress = Progress::default();
+        self.said = (self.model.program().logits, 0);
     }
 
-    /// Feeds `tokens`, and returns the logits behind the last one, `[vocab_size]`.
+    /// Starts a new sequence whose tokens may leave early, or with `None` one whose tokens do not.
+    ///
+    /// # Errors
+    ///
+    /// A Program without exits, or one that cannot do what is asked.
+    pub fn use_exits(&mut self, exits: Option<ExitSettings>) -> Result<(), ExitError> {
+        let max_rows = self.model.settings().max_rows;
+        let resolve = |exits: ExitSettings| exits.resolve(self.model.program(), max_rows);
+        self.exits = exits.map(resolve).transpose()?;
+        self.reset();
+        Ok(())
+    }
+
+    /// Feeds `tokens` through all layers, and returns the logits behind the last one, `[vocab_size]`.
     ///
     /// # Errors
     ///
     /// No tokens, a token that the vocabulary lacks, more tokens than the planned context holds.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<&[f32], StepError> {
         self.admit(tokens)?;
-        let chunks = tokens.chunks(self.model.settings().max_rows as usize);
+        let chunks = tokens.chunks(self.max_chunk());
         let last = chunks.len() - 1;
         for (index, chunk) in chunks.enumerate() {
-            let head = if index == last { chunk.len() - 1..chunk.len() } else { 0..0 };
-            self.run_chunk(chunk, head, |_, _| ());
+            let newest = if index == last { chunk.len() - 1..chunk.len() } else { 0..0 };
+            self.run_chunk(chunk, newest, |_, _| ());
         }
         Ok(self.logits())
     }
 
-    /// Feeds `tokens`, and shows the logits behind each of them, with its index, to `visit`.
+    /// Feeds `tokens` through all layers, and shows the logits behind each of them, with its index, to `visit`.
     ///
     /// # Errors
     ///
@@ -122,7 +163,7 @@ impl<'m> Decoder<'m> {
         mut visit: impl FnMut(usize, &[f32]),
     ) -> Result<(), StepError> {
         self.admit(tokens)?;
-        let max_rows = self.model.settings().max_rows as usize;
+        let max_rows = self.max_chunk();
         for (index, chunk) in tokens.chunks(max_rows).enumerate() {
             self.run_chunk(chunk, 0..chunk.len(), |row, logits| {
                 visit(index * max_rows + row, logits);
@@ -131,12 +172,160 @@ impl<'m> Decoder<'m> {
         Ok(())
     }
 
-    /// The logits of the last row whose head was run, `[vocab_size]`.
+    /// Feeds one token, which leaves at the first exit where `decide` says so; [`Self::logits`] are what it says there.
+    ///
+    /// Without exits in use it goes through all layers. `decide` is asked by every worker, and must give all the same
+    /// answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::feed`].
+    pub fn step(
+        &mut self,
+        token: u32,
+        decide: impl Fn(Probed) -> bool + Sync,
+    ) -> Result<Outcome, StepError> {
+        let tokens = [token];
+        let Some(exits) = self.exits else {
+            self.feed(&tokens)?;
+            let last = self.last_segment();
+            return Ok(Outcome { segment: last, reach: last, ..Outcome::default() });
+        };
+        self.admit(&tokens)?;
+        let left = AtomicUsize::new(0);
+        let crew = self.crew;
+        let pass = self.pass(&tokens);
+        crew.run(|worker| pass.token(&decide, &left, worker));
+        let (is_full, reveals, revealed) = (pass.is_full(), pass.reveals(), pass.revealed());
+        let (left, last) = (left.into_inner(), self.model.program().exits.len());
+        let catches_up = left == last || is_full;
+        let position = self.position();
+        let last_segment = self.last_segment();
+        let mut outcome =
+            Outcome { segment: last_segment, reach: last_segment, ..Outcome::default() };
+        self.said = (self.model.program().logits, revealed.len() - 1);
+        if let Some(exit) = self.model.program().exits.get(left) {
+            (self.said, outcome.segment) = ((exit.logits, 0), exit.segment);
+            outcome.reach = if catches_up { last_segment } else { exit.segment };
+        }
+        if reveals && left < last {
+            let said = self.isa.argmax(self.logits()) as u32;
+            self.waiting[slot(position)] = said;
+        }
+        if catches_up {
+            outcome.caught_up = self.progress.rows_into(last, 1) - u32::from(left == last);
+            if reveals {
+                let rows = if left == last { revealed.start..revealed.end - 1 } else { revealed };
+                self.reveal(position, rows, &mut outcome);
+            }
+            self.progress.advance_all(1, last + 1);
+        } else {
+            self.progress.advance(1, left, exits.state);
+        }
+        Ok(outcome)
+    }
+
+    /// Takes all rows that wait through the layers that they have not seen.
+    pub fn catch_up(&mut self) {
+        if self.progress.all_waiting() == 0 {
+            return;
+        }
+        let crew = self.crew;
+        let pass = self.pass(&[]);
+        crew.run(|worker| pass.whole(0..0, worker));
+        let stages = self.model.program().exits.len() + 1;
+        self.progress.advance_all(0, stages);
+    }
+
+    /// Feeds `tokens` through all layers, and shows what every exit and the head say behind each of them.
+    ///
+    /// Chunks are as long as the rows whose logits were planned together. `said` has room for all exits and rows of a
+    /// chunk; `visit` gets the index of a token, what the exits say about it, and the logits of the head.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::feed`].
+    ///
+    /// # Panics
+    ///
+    /// Panics if `said` is too short.
+    pub fn survey(
+        &mut self,
+        tokens: &[u32],
+        said: &mut [Said],
+        mut visit: impl FnMut(usize, &[Said], &[f32]),
+    ) -> Result<(), StepError> {
+        self.admit(tokens)?;
+        let (exits, most) = (self.model.program().exits, self.model.settings().head_rows as usize);
+        let crew = self.crew;
+        for (index, chunk) in tokens.chunks(most).enumerate() {
+            self.catch_up();
+            let rows = chunk.len();
+            let said = &mut said[..rows * exits.len()];
+            for (k, exit) in exits.iter().enumerate() {
+                let pass = self.pass(chunk);
+                crew.run(|worker| pass.survey(k, worker));
+                for row in 0..rows {
+                    let score = settled(self.read_row(exit.score, row));
+                    let token = self.isa.argmax(self.read_row(exit.logits, row)) as u32;
+                    said[row * exits.len() + k] = Said { score, token };
+                }
+            }
+            let pass = self.pass(chunk);
+            crew.run(|worker| pass.finish(worker));
+            for row in 0..rows {
+                let of_row = &said[row * exits.len()..][..exits.len()];
+                visit(index * most + row, of_row, self.read_row(self.model.program().logits, row));
+            }
+            self.said = (self.model.program().logits, rows - 1);
+            self.progress.advance_all(rows as u32, exits.len() + 1);
+        }
+        Ok(())
+    }
+
+    /// The newest logits, `[vocab_size]`.
     #[must_use]
     pub fn logits(&mut self) -> &[f32] {
-        let grid = self.model.grid(self.model.program().logits);
-        let bytes = &bytes_mut(self.memory)[grid.offset..][..grid.width * size_of::<f32>()];
+        let (tensor, row) = self.said;
+        self.read_row(tensor, row)
+    }
+
+    fn read_row(&mut self, tensor: TensorId, row: usize) -> &[f32] {
+        let grid = self.model.grid(tensor);
+        let start = grid.offset + row * grid.stride * size_of::<f32>();
+        let bytes = &bytes_mut(self.memory)[start..][..grid.width * size_of::<f32>()];
         bytemuck::cast_slice(bytes)
+    }
+
+    fn last_segment(&self) -> u16 {
+        self.model.program().segments.len() as u16 - 1
+    }
+
+    fn max_chunk(&self) -> usize {
+        self.model.settings().max_rows as usize
+    }
+
+    /// Compares rows of the last stage, the newest of which is at `position`, with what they had said.
+    fn reveal(&mut self, position: u32, rows: Range<usize>, outcome: &mut Outcome) {
+        let all = self.progress.rows_into(self.model.program().exits.len(), 1);
+        let logits = self.model.program().logits;
+        let first_selected = all as usize - self.revealed_rows(all);
+        for row in rows {
+            let settled = self.isa.argmax(self.read_row(logits, row - first_selected)) as u32;
+            let at = position + 1 + row as u32 - all;
+            outcome.revealed += 1;
+            outcome.agreed += u32::from(self.waiting[slot(at)] == settled);
+        }
+    }
+
+    fn revealed_rows(&self, all: u32) -> usize {
+        all.min(self.model.settings().head_rows) as usize
+    }
+
+    /// A pass of `tokens` over the block as it is now.
+    fn pass<'s>(&'s mut self, tokens: &'s [u32]) -> Pass<'s> {
+        let (model, isa, progress, exits) = (self.model, self.isa, self.progress, self.exits);
+        Pass { model, arena: Arena::new(self.memory), isa, tokens, progress, exits }
     }
 
     /// Checks tokens before anything is changed.
@@ -149,7 +338,7 @@ impl<'m> Decoder<'m> {
             return Err(StepError::Token { found, vocab_size });
         }
         let (need, context) =
-            (u64::from(self.position) + tokens.len() as u64, self.model.settings().context);
+            (u64::from(self.position()) + tokens.len() as u64, self.model.settings().context);
         if need > u64::from(context) {
             Err(StepError::ContextFull { need, context })
         } else {
@@ -164,27 +353,31 @@ impl<'m> Decoder<'m> {
         head: Range<usize>,
         mut visit: impl FnMut(usize, &[f32]),
     ) {
-        let mut first_row = true;
-        for row in if head.is_empty() { 0..1 } else { head.clone() } {
-            let (runs_segments, runs_head) = (first_row, !head.is_empty());
-            first_row = false;
-            let (position, isa, model) = (self.position, self.isa, self.model);
-            let arena = Arena::new(self.memory);
-            let step = Step { model, arena, isa, tokens, position, selected: row };
-            self.crew.run(|worker| {
-                if runs_segments {
-                    for segment in model.program().segments {
-                        step.run(segment.ops(), worker);
-                    }
-                }
-                if runs_head {
-                    step.run(model.program().head(), worker);
-                }
-            });
-            if runs_head {
-                visit(row, self.logits());
+        self.catch_up();
+        let crew = self.crew;
+        let most = self.model.settings().head_rows as usize;
+        let pass = self.pass(tokens);
+        let first = head.start..head.end.min(head.start + most);
+        crew.run(|worker| pass.whole(first.clone(), worker));
+        let logits = self.model.program().logits;
+        let mut selected = first;
+        while !selected.is_empty() {
+            for row in selected.clone() {
+                visit(row, self.read_row(logits, row - selected.start));
+            }
+            self.said = (logits, selected.len() - 1);
+            selected = selected.end..head.end.min(selected.end + most);
+            if !selected.is_empty() {
+                let pass = self.pass(tokens);
+                crew.run(|worker| pass.head(selected.clone(), worker));
             }
         }
-        self.position += tokens.len() as u32;
+        let stages = self.model.program().exits.len() + 1;
+        self.progress.advance_all(tokens.len() as u32, stages);
     }
+}
+
+/// Where what a waiting token has said is kept: no more than this many wait.
+fn slot(position: u32) -> usize {
+    position as usize % (PENDING_MAX as usize + 1)
 }

@@ -1,4 +1,4 @@
-//! What can go wrong before the first token ([`LoadError`]), and with a request ([`StepError`]).
+//! What can go wrong before the first token ([`LoadError`], [`ExitError`]), and with a request ([`StepError`]).
 
 use core::fmt;
 
@@ -175,3 +175,54 @@ impl fmt::Display for StepError {
 }
 
 impl core::error::Error for StepError {}
+
+/// A use of exits that a Program does not allow; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExitError {
+    /// A Program without exits.
+    NoExits,
+    /// Keys and values cannot be copied from layer to layer.
+    Copy,
+    /// More rows are to wait than were planned, or none can.
+    Pending {
+        /// Rows asked for.
+        found: u32,
+        /// Most rows that can wait.
+        most: u32,
+    },
+}
+
+impl ExitError {
+    /// A stable number for logs of devices without text.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::NoExits => 501,
+            Self::Copy => 502,
+            Self::Pending { .. } => 503,
+        }
+    }
+}
+
+impl fmt::Display for ExitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NoExits => write!(
+                f,
+                "this bundle has no exits: train some (dynamax exits) and build with --exits, or use --exit off"
+            ),
+            Self::Copy => write!(
+                f,
+                "layers behind an exit have keys and values of another shape than those before it: use --state \
+                 deferred, propagate or skip"
+            ),
+            Self::Pending { found, most } => write!(
+                f,
+                "{found} rows are to wait at exits and the plan has room for {most}: plan more (--rows) or let fewer wait"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for ExitError {}

@@ -6,7 +6,7 @@
 
 use core::ops::Range;
 
-use dynamax_bundle::{Activation, DType, Op, Rows as RowCount, TensorId};
+use dynamax_bundle::{Activation, DType, Kind, Op, Rows as RowCount, TensorId};
 use dynamax_kernels::Isa;
 use dynamax_kernels::format::PANEL;
 use dynamax_kernels::linear::Input;
@@ -16,23 +16,33 @@ use dynamax_kernels::ops::{
 use dynamax_kernels::quantize::QuantizedRows;
 use dynamax_kernels::view::{LANES, Rows};
 
-use crate::arena::Arena;
+use crate::arena::{Arena, Grid};
 use crate::crew::Worker;
 use crate::model::Model;
 use crate::schedule::{Item, Schedule, Work};
 
+mod skipped;
+
 /// One step over some rows: what all workers share.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Step<'m> {
     pub(crate) model: Model<'m>,
     pub(crate) arena: Arena<'m>,
     pub(crate) isa: Isa,
-    /// Ids of the rows' tokens.
+    /// Ids of the rows' tokens; not read where nothing is embedded.
     pub(crate) tokens: &'m [u32],
+    /// Rows that run.
+    pub(crate) rows: usize,
     /// Absolute position of row 0.
     pub(crate) position: u32,
-    /// The row that [`Op::Select`] picks.
-    pub(crate) selected: usize,
+    /// Place of row 0 in the caches: its position, unless tokens before it were skipped.
+    pub(crate) cache_position: u32,
+    /// The rows that [`Op::Select`] picks.
+    pub(crate) selected: Range<usize>,
+    /// A residual whose rows start further down, behind those that wait there.
+    pub(crate) shifted: Option<(TensorId, usize)>,
+    /// Read in place of the whole residual stream, where a state is propagated.
+    pub(crate) stream: Option<TensorId>,
 }
 
 impl Step<'_> {
@@ -45,10 +55,9 @@ impl Step<'_> {
             match work {
                 Work::Rows(step) => self.by_rows(&self.model.program().ops[step], worker),
                 Work::Columns(step) => self.by_columns(&self.model.program().ops[step], worker),
-                Work::Quantize { first, x } => self.quantize(first, x, worker),
+                Work::Quantize { first, x, .. } => self.quantize(first, x, worker),
                 Work::Linears { first, end, x, quantized } => {
-                    let input =
-                        if quantized { self.quantized(first, x) } else { Input::F32(self.read(x)) };
+                    let input = self.linear_input(first, x, quantized);
                     self.share_panels(first..end, input, worker);
                 }
             }
@@ -58,22 +67,36 @@ impl Step<'_> {
 
     /// Rows of a tensor in this step.
     fn rows(&self, id: TensorId) -> usize {
-        match self.model.program().tensor(id).rows {
-            RowCount::Many => self.tokens.len(),
+        let tensor = self.model.program().tensor(id);
+        match tensor.rows {
+            RowCount::Many => self.rows,
+            RowCount::Fixed(_) if tensor.kind == Kind::Activation => self.selected.len(),
             RowCount::Fixed(_) | RowCount::Cache { .. } => self.model.planned_rows(id),
         }
+    }
+
+    /// Where the rows of a tensor are in this step.
+    fn grid(&self, id: TensorId) -> Grid {
+        let id = self.stream.filter(|_| self.model.is_stream(id)).unwrap_or(id);
+        let mut grid = self.model.grid(id);
+        if let Some((shifted, row)) = self.shifted
+            && shifted == id
+        {
+            grid.offset += row * grid.stride * size_of::<f32>();
+        }
+        grid
     }
 
     /// All rows of an activation that an operator reads.
     fn read(&self, id: TensorId) -> Rows<'_> {
         // SAFETY: `id` is an input of the current operator, which nobody writes until the next barrier.
-        unsafe { self.arena.rows(self.model.grid(id), self.rows(id)) }
+        unsafe { self.arena.rows(self.grid(id), self.rows(id)) }
     }
 
     /// One row of an activation that this worker writes.
     #[expect(clippy::mut_from_ref, reason = "the arena is shared out")]
     fn write_row(&self, id: TensorId, row: usize) -> &mut [f32] {
-        let grid = self.model.grid(id);
+        let grid = self.grid(id);
         let offset = grid.offset + row * grid.stride * size_of::<f32>();
         // SAFETY: `id` is the output of the current operator, and `row` is in this worker's share.
         unsafe { self.arena.slice_mut(offset, grid.width) }
@@ -86,13 +109,13 @@ impl Step<'_> {
         columns: Range<usize>,
     ) -> dynamax_kernels::view::ColumnsMut<'_> {
         // SAFETY: `id` is the output or a state of the current operator, and the columns are in this worker's share.
-        unsafe { self.arena.columns_mut(self.model.grid(id), 0..self.rows(id), columns) }
+        unsafe { self.arena.columns_mut(self.grid(id), 0..self.rows(id), columns) }
     }
 
     /// Quantizes this worker's rows of `x` into the scratch of operator `first`.
     fn quantize(&self, first: usize, x: TensorId, worker: Worker<'_>) {
         let (scratch, row_bytes) =
-            (self.model.scratch(first), QuantizedRows::row_bytes(self.model.grid(x).width));
+            (self.model.scratch(first), QuantizedRows::row_bytes(self.grid(x).width));
         for row in worker.share(self.rows(x)) {
             // SAFETY: the scratch belongs to this run, and `row` is in this worker's share.
             let out = unsafe { self.arena.slice_mut::<u8>(scratch + row * row_bytes, row_bytes) };
@@ -100,9 +123,12 @@ impl Step<'_> {
         }
     }
 
-    /// What [`Self::quantize`] of all workers wrote.
-    fn quantized(&self, first: usize, x: TensorId) -> Input<'_> {
-        let (rows, width) = (self.rows(x), self.model.grid(x).width);
+    /// What linear operators from `first` on read: what [`Self::quantize`] of all workers wrote, or `x` itself.
+    fn linear_input(&self, first: usize, x: TensorId, quantized: bool) -> Input<'_> {
+        if !quantized {
+            return Input::F32(self.read(x));
+        }
+        let (rows, width) = (self.rows(x), self.grid(x).width);
         let len = rows * QuantizedRows::row_bytes(width);
         // SAFETY: written before the barrier, and read only until the next one.
         let bytes = unsafe { self.arena.slice::<u8>(self.model.scratch(first), len) };
@@ -179,7 +205,7 @@ impl Step<'_> {
 
     /// One row of an activation that this worker wrote, or that was written before a barrier.
     fn read_row(&self, id: TensorId, row: usize) -> &[f32] {
-        let grid = self.model.grid(id);
+        let grid = self.grid(id);
         let offset = grid.offset + row * grid.stride * size_of::<f32>();
         // SAFETY: an input of the current operator; nobody else writes this row until the next barrier.
         unsafe { self.arena.slice(offset, grid.width) }
@@ -189,8 +215,9 @@ impl Step<'_> {
     fn by_columns(&self, op: &Op, worker: Worker<'_>) {
         match *op {
             Op::Select { x, out } => {
-                if worker.is_first() {
-                    self.write_row(out, 0).copy_from_slice(self.read_row(x, self.selected));
+                for row in worker.share(self.selected.len()) {
+                    let from = self.read_row(x, self.selected.start + row);
+                    self.write_row(out, row).copy_from_slice(from);
                 }
             }
             Op::Attention { .. } => self.attention(op, worker),
@@ -216,8 +243,8 @@ impl Step<'_> {
             RowCount::Fixed(_) | RowCount::Many => 0,
         };
         let (q, k, v) = (self.read(q), self.read(k), self.read(v));
-        let attention =
-            Attention { q, k, v, position: self.position, window, n_heads, n_kv_heads, scale };
+        let position = self.cache_position;
+        let attention = Attention { q, k, v, position, window, n_heads, n_kv_heads, scale };
         let width = q.width() / n_kv_heads;
         let mut out = self.write_columns(out, heads.start * width..heads.end * width);
         let capacity = self.model.planned_rows(k_cache);
@@ -229,8 +256,13 @@ impl Step<'_> {
     }
 
     /// The part of a cache that belongs to some key/value heads.
-    fn cache(&self, id: TensorId, heads: Range<usize>, n_kv_heads: usize) -> CacheMut<'_> {
-        let grid = self.model.grid(id);
+    pub(super) fn cache(
+        &self,
+        id: TensorId,
+        heads: Range<usize>,
+        n_kv_heads: usize,
+    ) -> CacheMut<'_> {
+        let grid = self.grid(id);
         let per_head = self.model.planned_rows(id) * grid.width / n_kv_heads;
         let (start, len) = (heads.start * per_head, heads.len() * per_head);
         match self.model.program().tensor(id).dtype {
@@ -308,7 +340,7 @@ impl Step<'_> {
         if heads.is_empty() {
             return;
         }
-        let head_dim = self.model.grid(out).width / n_heads;
+        let head_dim = self.grid(out).width / n_heads;
         let scan = StateSpaceDual {
             xbc: self.read(xbc),
             dt: self.read(dt),
@@ -319,22 +351,21 @@ impl Step<'_> {
         };
         let rows = heads.start * d_state..heads.end * d_state;
         // SAFETY: a state of the current operator, and the heads are in this worker's share.
-        let mut state =
-            unsafe { self.arena.columns_mut(self.model.grid(state), rows, 0..head_dim) };
+        let mut state = unsafe { self.arena.columns_mut(self.grid(state), rows, 0..head_dim) };
         let mut out = self.write_columns(out, heads.start * head_dim..heads.end * head_dim);
         self.isa.state_space_dual(&scan, heads, &mut state, &mut out);
     }
 
     /// This worker's channels of an output: whole lanes, so that no two workers share a cache line.
     fn channels(&self, out: TensorId, worker: Worker<'_>) -> Range<usize> {
-        let width = self.model.grid(out).width;
+        let width = self.grid(out).width;
         let share = worker.share(width.div_ceil(LANES));
         (share.start * LANES).min(width)..(share.end * LANES).min(width)
     }
 
     /// A plain weight as rows.
     fn plain(&self, id: TensorId) -> Rows<'_> {
-        let width = self.model.grid(id).width;
+        let width = self.grid(id).width;
         Rows::new(self.model.numbers(id), self.model.planned_rows(id), width, width)
     }
 }

@@ -7,6 +7,7 @@
 //! - [`memory`] lays out state, activations and scratch before the first token; nothing is allocated after that.
 //! - [`model`] resolves every tensor of a checked Program to its place, once.
 //! - [`decoder`] feeds tokens through it; `schedule` and `executor` are the step itself, which cannot fail.
+//! - [`exits`] says how tokens may leave early, and what became of one.
 //! - [`sample`] turns logits into a token.
 //! - [`team`] runs a step on several threads (feature `std`).
 //!
@@ -21,6 +22,7 @@ pub mod crew;
 pub mod decoder;
 pub mod error;
 mod executor;
+pub mod exits;
 pub mod memory;
 pub mod model;
 pub mod sample;
@@ -29,7 +31,8 @@ pub mod team;
 
 pub use arena::Line;
 pub use decoder::Decoder;
-pub use error::{LoadError, StepError};
+pub use error::{ExitError, LoadError, StepError};
+pub use exits::{ExitSettings, Outcome, Probed, Said, Thresholds};
 pub use memory::{Settings, Sizes};
 #[cfg(feature = "alloc")]
 pub use model::Loaded;

@@ -10,7 +10,7 @@
 //!
 //! Lifetimes come from the Program's schedule alone, so the plan is the same on every machine.
 
-use dynamax_bundle::{DType, Kind, Op, Program, Rows, Tensor, TensorId};
+use dynamax_bundle::{DType, Exit, Kind, Op, Program, Rows, Segment, Tensor, TensorId};
 use dynamax_kernels::format::Format;
 use dynamax_kernels::ops::cache_capacity;
 use dynamax_kernels::quantize::QuantizedRows;
@@ -22,6 +22,10 @@ use crate::error::LoadError;
 use crate::sample;
 use crate::schedule::{self, Item, Schedule, Work};
 
+mod mark;
+
+use mark::Mark;
+
 /// Every buffer starts at a multiple of this many bytes.
 const ALIGN: u64 = Line::BYTES as u64;
 
@@ -30,8 +34,25 @@ const ALIGN: u64 = Line::BYTES as u64;
 pub struct Settings {
     /// Tokens that a sequence may hold, prompt and answer together.
     pub context: u32,
-    /// Rows computed together at most: the chunk of a prompt.
+    /// Rows computed together at most: the chunk of a prompt, or rows that waited at an exit.
     pub max_rows: u32,
+    /// Rows whose logits are computed together at most.
+    pub head_rows: u32,
+}
+
+impl Settings {
+    /// Plans for logits of one row at a time.
+    #[must_use]
+    pub const fn new(context: u32, max_rows: u32) -> Self {
+        Self { context, max_rows, head_rows: 1 }
+    }
+
+    /// The same for another context; rows are fewer where it is shorter.
+    #[must_use]
+    pub fn with_context(self, context: u32) -> Self {
+        let max_rows = self.max_rows.min(context.max(1));
+        Self { context, max_rows, head_rows: self.head_rows.min(max_rows) }
+    }
 }
 
 /// Bytes by purpose.
@@ -43,6 +64,8 @@ pub struct Sizes {
     pub state_bytes: u64,
     /// Activations and scratch, as placed.
     pub arena_bytes: u64,
+    /// Of the arena: residual rows that wait at exits.
+    pub pending_bytes: u64,
     /// The most that is live at any one time: no placement can be smaller than this.
     pub lower_bound_bytes: u64,
     /// Candidates of the sampler.
@@ -74,12 +97,21 @@ pub struct Slot<'b> {
     pub(crate) phase: u32,
     /// Of an operator: the phase in which it reads its activations.
     pub(crate) read_phase: u32,
+    /// Of an operator: it leads to a state. Of a tensor: it is the residual stream.
+    pub(crate) mark: Mark,
 }
 
 impl Slot<'_> {
     /// Nothing, nowhere.
-    pub const EMPTY: Self =
-        Self { weight: &[], offset: 0, rows: 0, stride: 0, phase: 0, read_phase: 0 };
+    pub const EMPTY: Self = Self {
+        weight: &[],
+        offset: 0,
+        rows: 0,
+        stride: 0,
+        phase: 0,
+        read_phase: 0,
+        mark: Mark::NONE,
+    };
 
     fn set_phases(&mut self, phase: u32, read_phase: u32) {
         (self.phase, self.read_phase) = (phase, read_phase);
@@ -145,6 +177,11 @@ pub fn plan(
         }
     }
     let count = list_buffers(program, settings, storage)?;
+    for exit in program.exits {
+        let waiting = program.segments[usize::from(exit.segment)].residual;
+        sizes.pending_bytes += extent(program.tensor(waiting), settings)?.bytes;
+    }
+    mark::state_path(program, storage.slots);
     let (buffers, offsets) = (&storage.buffers[..count], &mut storage.offsets[..count]);
     sizes.lower_bound_bytes = dynamax_plan::lower_bound(buffers);
     sizes.arena_bytes = place(buffers, ALIGN, offsets).next_multiple_of(ALIGN);
@@ -159,12 +196,15 @@ pub fn plan(
 }
 
 fn validate(context_max: u32, settings: Settings) -> Result<(), LoadError> {
-    let Settings { context, max_rows } = settings;
+    let Settings { context, max_rows, head_rows } = settings;
     if context == 0 || context > context_max {
         return Err(LoadError::Context { found: context, max: context_max });
     }
     if max_rows == 0 || max_rows > context {
         return Err(LoadError::Rows { found: max_rows, max: context });
+    }
+    if head_rows == 0 || head_rows > max_rows {
+        return Err(LoadError::Rows { found: head_rows, max: max_rows });
     }
     Ok(())
 }
@@ -178,6 +218,8 @@ struct Extent {
 
 fn extent(tensor: &Tensor, settings: Settings) -> Result<Extent, LoadError> {
     let rows = match tensor.rows {
+        // Of a head: a row for each that was selected.
+        Rows::Fixed(_) if tensor.kind == Kind::Activation => settings.head_rows,
         Rows::Fixed(rows) => rows,
         Rows::Many => settings.max_rows,
         Rows::Cache { window } => cache_capacity(settings.context, window, settings.max_rows),
@@ -207,12 +249,8 @@ fn list_buffers(
         let phases = &storage.slots[tensors..];
         let out = op.operands().output;
         let size = extent(program.tensor(out), settings)?.bytes;
-        let upper = if outlives_step(program, out) {
-            end
-        } else {
-            last_read(program, phases, out, step) + 1
-        };
-        storage.buffers[count] = Buffer { lower: phases[step].phase, upper, size };
+        let Lifetime { lower, upper } = lifetime(program, phases, out, step, end);
+        storage.buffers[count] = Buffer { lower, upper, size };
         storage.owners[count] = out.0.into();
         count += 1;
         let Slot { phase, read_phase, .. } = phases[step];
@@ -253,9 +291,39 @@ fn number_phases(program: &Program<'_>, slots: &mut [Slot<'_>]) -> u32 {
     start
 }
 
-/// Logits are read after the step, and so is a residual, by whoever looks at an exit.
-fn outlives_step(program: &Program<'_>, tensor: TensorId) -> bool {
-    tensor == program.logits || program.segments.iter().any(|segment| segment.residual == tensor)
+/// Phases from the first in which a tensor holds something to one past the last.
+struct Lifetime {
+    lower: u32,
+    upper: u32,
+}
+
+/// The lifetime of `tensor`, which operator `step` writes.
+///
+/// - Rows wait at an exit from one step to the next, so their residual always lives.
+/// - Logits are read after the step, and so is the last residual, of which other rows may be selected.
+/// - What an exit says is read before anything else runs.
+fn lifetime(
+    program: &Program<'_>,
+    phases: &[Slot<'_>],
+    tensor: TensorId,
+    step: usize,
+    end: u32,
+) -> Lifetime {
+    let lower = phases[step].phase;
+    let residual = |segment: &Segment| segment.residual == tensor;
+    let waits = |exit: &Exit| residual(&program.segments[usize::from(exit.segment)]);
+    if program.exits.iter().any(waits) {
+        return Lifetime { lower: 0, upper: end };
+    }
+    if tensor == program.logits || program.segments.last().is_some_and(residual) {
+        return Lifetime { lower, upper: end };
+    }
+    let says = |exit: &&Exit| tensor == exit.score || tensor == exit.logits;
+    let upper = match program.exits.iter().find(says) {
+        Some(exit) => phases[exit.head().end - 1].phase,
+        None => last_read(program, phases, tensor, step),
+    };
+    Lifetime { lower, upper: upper + 1 }
 }
 
 /// The phase in which `tensor`, written by operator `step`, is read last.

@@ -80,6 +80,27 @@ impl<'m> Model<'m> {
         Grid { offset: slot.offset as usize, width, stride: slot.stride as usize }
     }
 
+    /// True for a tensor that is the residual stream.
+    pub(crate) fn is_stream(&self, id: TensorId) -> bool {
+        self.slot(id).mark.is_stream()
+    }
+
+    /// True for an activation that leads to a state.
+    pub(crate) fn is_wanted(&self, id: TensorId) -> bool {
+        self.slot(id).mark.is_wanted()
+    }
+
+    /// True for an operator of a segment that leads to a state or updates one: what a token that left still runs where its
+    /// state is propagated.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no such operator.
+    #[must_use]
+    pub fn leads_to_state(&self, step: usize) -> bool {
+        self.slots[self.program.tensors.len() + step].mark.leads_to_state()
+    }
+
     /// Rows that were planned.
     pub(crate) fn planned_rows(&self, id: TensorId) -> usize {
         self.slot(id).rows as usize
@@ -277,17 +298,14 @@ mod owned {
         if need_now <= limit {
             return Ok(need_now);
         }
-        let rows_that_fit = if need(Settings { context: settings.max_rows, ..settings })? <= limit {
-            settings.max_rows
-        } else {
-            1
-        };
+        let all_rows = settings.with_context(settings.max_rows);
+        let rows_that_fit = if need(all_rows)? <= limit { settings.max_rows } else { 1 };
         // The longest context that fits, by halving: memory grows with the context.
         let (mut fits, mut too_long) = (0, settings.context);
         while too_long - fits > 1 {
             let context = fits + (too_long - fits) / 2;
-            let rows = rows_that_fit.min(context);
-            if need(Settings { context, max_rows: rows })? <= limit {
+            let rows = Settings { max_rows: rows_that_fit, ..settings };
+            if need(rows.with_context(context))? <= limit {
                 fits = context;
             } else {
                 too_long = context;

@@ -19,8 +19,8 @@ use dynamax_bundle::{DType, Op, Program, TensorId};
 pub(crate) enum Work {
     /// An operator shared by rows.
     Rows(usize),
-    /// Quantization, by rows, of `x`, which the run of linear operators from `first` on reads.
-    Quantize { first: usize, x: TensorId },
+    /// Quantization, by rows, of `x`, which the linear operators `first..end` read.
+    Quantize { first: usize, end: usize, x: TensorId },
     /// Linear operators `first..end`, shared by panels as if they were one matrix.
     Linears { first: usize, end: usize, x: TensorId, quantized: bool },
     /// Another operator shared by columns.
@@ -77,7 +77,7 @@ impl<'p> Schedule<'p> {
             return Some(linears);
         }
         self.run = Some(linears);
-        Some(Work::Quantize { first, x })
+        Some(Work::Quantize { first, end, x })
     }
 }
 
@@ -119,7 +119,9 @@ fn is_by_columns(op: &Op) -> bool {
     }
 }
 
-/// The ranges of operators that are run in one go: each segment, then the head.
+/// The ranges of operators that are run in one go: each segment, the head, then each exit's probe and head.
 pub(crate) fn ranges<'p>(program: &Program<'p>) -> impl Iterator<Item = Range<usize>> + use<'p> {
-    program.segments.iter().map(|segment| segment.ops()).chain(core::iter::once(program.head()))
+    let segments = program.segments.iter().map(|segment| segment.ops());
+    let exits = program.exits.iter().flat_map(|exit| [exit.probe(), exit.head()]);
+    segments.chain([program.head()]).chain(exits)
 }

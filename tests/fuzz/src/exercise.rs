@@ -3,10 +3,11 @@
 //! One function, run by the fuzzer on what it finds, and by the plain tests on the corpus and seeded changes of it.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use dynamax_bundle::{
-    Bundle, BundleError, Hasher, Kind, Op, Program, Rows, SectionKind, SectionSpec, TensorId,
-    Writer,
+    Bundle, BundleError, Hasher, Kind, Op, Program, Rows, SIGNATURE_BYTES, SIGNATURE_MAGIC,
+    SectionKind, SectionSpec, TensorId, Writer,
 };
 
 /// Opens `bytes` as they are, and again with a prelude that fits them, so that the hash does not hide what is
@@ -44,7 +45,10 @@ fn open_and_check(bytes: &[u8]) -> Result<(), BundleError> {
 
 /// The prelude that fits the rest of the file, if the file has room for it.
 fn seal(file: &mut [u8]) {
-    let len = file.len();
+    // A file that ends with a signature keeps it.
+    let signed = file.len().checked_sub(SIGNATURE_BYTES);
+    let signed = signed.filter(|&at| file[at..].starts_with(&SIGNATURE_MAGIC));
+    let len = signed.unwrap_or(file.len());
     if len < 64 {
         return;
     }
@@ -64,6 +68,10 @@ fn seal(file: &mut [u8]) {
 fn sections_are_in_place(bytes: &[u8], bundle: &Bundle<'_>) {
     let count = bundle.counts().sections;
     assert_eq!(bundle.sections().count(), count, "sections");
+    let trailer = bundle.signature().map_or(0, |_| SIGNATURE_BYTES);
+    if let Some(signature) = bundle.signature() {
+        assert!(bytes.ends_with(&signature.emit()), "the signature is the trailer");
+    }
     let mut end = 64;
     for (index, section) in bundle.sections().enumerate() {
         let start = section.offset as usize;
@@ -72,7 +80,10 @@ fn sections_are_in_place(bytes: &[u8], bundle: &Bundle<'_>) {
         assert_eq!(&bytes[start..end], section.bytes, "section {index}");
         assert_eq!(bundle.section(index), section.bytes, "section {index}, by its index");
     }
-    assert!(end.next_multiple_of(64) == bytes.len() || count == 0, "the last section ends it");
+    assert!(
+        end.next_multiple_of(64) + trailer == bytes.len() || count == 0,
+        "the last section ends it"
+    );
     assert!(bundle.section(count).is_empty(), "a section that is not there");
     assert!(bundle.verify_section(count).is_err(), "a section that is not there");
 }
@@ -95,11 +106,13 @@ fn facts_hold(bundle: &Bundle<'_>, program: &Program<'_>) {
             assert_eq!(program.tensor(id).kind, Kind::State, "state of operator {index}");
             assert!(touched.insert(id), "operator {index} updates once more");
         }
-        let in_head = program.head().contains(&index);
-        let rows = if in_head { Rows::Fixed(1) } else { Rows::Many };
-        assert_eq!(program.tensor(operands.output).rows, rows, "rows of operator {index}");
         shapes_fit(program, op);
     }
+    for segment in program.segments {
+        part_is_alone(program, segment.ops(), None);
+    }
+    part_is_alone(program, program.head(), Some(0));
+    exits_follow(program);
     for (index, tensor) in program.tensors.iter().enumerate() {
         if let Kind::Weight { section, .. } = tensor.kind {
             let len = bundle.section(section.into()).len() as u64;
@@ -118,6 +131,47 @@ fn facts_hold(bundle: &Bundle<'_>, program: &Program<'_>) {
     assert!(!program.segments.is_empty() && start < program.ops.len(), "a segment and a head");
     let logits = program.tensor(program.logits);
     assert_eq!((logits.width, logits.rows), (meta.vocab_size, Rows::Fixed(1)), "logits");
+}
+
+/// A part reads of others nothing but one residual, and has one row from its select on: `Some(0)` for a head, whose
+/// select is first.
+fn part_is_alone(program: &Program<'_>, ops: Range<usize>, select: Option<usize>) {
+    let is_select = |index: &usize| matches!(program.ops[*index], Op::Select { .. });
+    let selects: Vec<usize> = ops.clone().filter(is_select).collect();
+    assert!(selects.len() <= 1, "at most one select from {ops:?}");
+    assert!(select.is_none_or(|at| selects == [ops.start + at]), "a head of {ops:?} selects first");
+    let own: HashSet<TensorId> =
+        ops.clone().map(|index| program.ops[index].operands().output).collect();
+    let mut foreign = HashSet::new();
+    for index in ops {
+        let operands = program.ops[index].operands();
+        let behind = selects.first().is_some_and(|select| index >= *select);
+        let rows = if behind { Rows::Fixed(1) } else { Rows::Many };
+        assert_eq!(program.tensor(operands.output).rows, rows, "rows of operator {index}");
+        let has_states = operands.states.iter().any(Option::is_some);
+        assert!(!has_states || !behind, "operator {index} updates a state from one row");
+        let activation = |id: &TensorId| program.tensor(*id).kind == Kind::Activation;
+        let read = operands.inputs.into_iter().flatten().filter(activation);
+        foreign.extend(read.filter(|id| !own.contains(id)));
+    }
+    let residual = |id: &TensorId| program.segments.iter().any(|segment| segment.residual == *id);
+    assert!(foreign.len() <= 1 && foreign.iter().all(residual), "only a residual passes");
+}
+
+fn exits_follow(program: &Program<'_>) {
+    let (mut end, mut segment) = (program.head().end, None);
+    for exit in program.exits {
+        assert!(segment < Some(exit.segment), "exits are in the order of their segments");
+        assert!(usize::from(exit.segment) + 1 < program.segments.len(), "none at the last");
+        assert_eq!((exit.probe().start, exit.probe().end), (end, exit.head().start), "no gap");
+        assert!(!exit.probe().is_empty(), "a probe");
+        part_is_alone(program, exit.probe(), None);
+        part_is_alone(program, exit.head(), Some(0));
+        let widths = [exit.score, exit.logits].map(|id| program.tensor(id).width);
+        assert_eq!(widths, [2, program.tensor(program.logits).width], "score and logits");
+        (end, segment) = (exit.head().end, Some(exit.segment));
+    }
+    assert_eq!(end, program.ops.len(), "the last exit ends the list");
 }
 
 /// As far as kernels index: no further than what is there.

@@ -2,11 +2,17 @@
 
 pub(crate) mod bench;
 pub(crate) mod build;
+pub(crate) mod calibrate;
+pub(crate) mod chat;
 pub(crate) mod check;
 pub(crate) mod eval;
+mod exit_places;
+mod exit_table;
 pub(crate) mod inspect;
+pub(crate) mod keygen;
 pub(crate) mod plan;
 pub(crate) mod run;
+pub(crate) mod sign;
 pub(crate) mod train;
 pub(crate) mod verify;
 

@@ -1,19 +1,18 @@
-//! What this machine says about itself: memory in use, and how fast it reads.
+//! How fast this machine reads its memory.
 
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Most memory that this process has held, in bytes; `None` where the system does not say.
-pub(crate) fn peak_rss_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * 1024)
-}
-
-/// Threads that work by default: one for each core.
-pub(crate) fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// What the machine calls itself: a board's model, or the processor's.
+pub(crate) fn name() -> String {
+    let board = std::fs::read_to_string("/proc/device-tree/model").ok();
+    let processor = || {
+        let told = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+        let line = told.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.to_owned())
+    };
+    let name = board.or_else(processor).unwrap_or_else(|| std::env::consts::ARCH.into());
+    name.trim_matches(|c: char| c == '\0' || c.is_whitespace()).to_owned()
 }
 
 /// Bytes read by a bandwidth measurement: far beyond any cache.

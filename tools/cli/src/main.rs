@@ -2,28 +2,28 @@
 //!
 //! ```text
 //! commands/   one file for each verb: arguments, what it does, how it is shown
-//! source      opens bundles: mapped files, and the demos inside this binary
-//! session     a bundle, loaded and planned, ready to decode
-//! text        tokens ⇄ text
-//! verified    which large bundles are known to be whole
+//! eval/       tasks, scores, and the report on them
+//! source      where a command finds its bundle: a file, or a demo inside this binary
+//! session     the flags of commands that decode
 //! ```
 
+mod agreement;
 mod board;
 mod commands;
+mod eval;
 mod failure;
 mod machine;
 mod progress;
-mod quantity;
 mod session;
 mod source;
-mod text;
-mod verified;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, build, check, eval, inspect, plan, run, train, verify};
+use commands::{
+    bench, build, calibrate, chat, check, inspect, keygen, plan, run, sign, train, verify,
+};
 use failure::Failure;
 
 /// Language models for boards, inside a budget: build bundles from checkpoints, look into them, run them.
@@ -47,26 +47,34 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Chat(chat::Arguments),
     Build(build::Arguments),
     Inspect(inspect::Arguments),
     Plan(plan::Arguments),
     Check(check::Arguments),
+    Calibrate(calibrate::Arguments),
     Bench(bench::Arguments),
-    Eval(eval::Arguments),
+    Eval(commands::eval::Arguments),
     Train(Box<train::Arguments>),
+    Keygen(keygen::Arguments),
+    Sign(sign::Arguments),
     Verify(verify::Arguments),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Chat(arguments) => chat::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Plan(arguments) => plan::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
-        Command::Eval(arguments) => eval::run(&arguments),
+        Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Keygen(arguments) => keygen::run(&arguments),
+        Command::Sign(arguments) => sign::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };
     match done {

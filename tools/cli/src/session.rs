@@ -1,20 +1,14 @@
-//! A bundle, loaded and planned, ready to decode.
+//! The flags of commands that decode.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use dynamax_bundle::Bundle;
-use dynamax_engine::decoder::Crew;
-use dynamax_engine::model::fit;
-use dynamax_engine::{Decoder, Line, Loaded, Model, Sampling, Settings, Team, sample};
-use dynamax_kernels::Isa;
-
-use crate::machine;
-use crate::quantity::Bytes;
-use crate::source::{Demo, Source};
+use dynamax_bundle::StateMode;
+use dynamax_config::Bytes;
+use dynamax_engine::{ExitSettings, Sampling};
+use dynamax_session::depth::{Depth, Fixed, thresholds};
+use dynamax_session::{Contents, Options, Session, Source};
 
 /// Which executor runs the Program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -30,6 +24,35 @@ pub(crate) enum ExitMode {
     /// Every token goes through all layers.
     #[default]
     Off,
+    /// A token leaves at the first exit whose score reaches its threshold: the one certified in the bundle, or
+    /// --threshold.
+    Fixed,
+}
+
+/// What happens to the state of layers that a token did not reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum State {
+    /// Keys and values of the layer before are copied; Mamba's state is left as it is.
+    Copy,
+    /// The residual goes through the projections that feed the state, and nothing else.
+    Propagate,
+    /// Skipped layers never hear of the token.
+    Skip,
+    /// Rows wait, and are caught up together: the state is exact.
+    #[default]
+    Deferred,
+}
+
+impl State {
+    /// The engine's name.
+    pub(crate) fn mode(self) -> StateMode {
+        match self {
+            Self::Copy => StateMode::Copy,
+            Self::Propagate => StateMode::Propagate,
+            Self::Skip => StateMode::Skip,
+            Self::Deferred => StateMode::Deferred,
+        }
+    }
 }
 
 /// Flags of every command that decodes.
@@ -42,8 +65,23 @@ pub(crate) struct DecodeArguments {
     #[arg(long, short = 't', help_heading = "Decoding")]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Early exits.
-    #[arg(long, value_enum, default_value_t, help_heading = "Decoding")]
+    #[arg(long, value_enum, default_value_t, help_heading = "Exits")]
     pub(crate) exit: ExitMode,
+    /// Leave where the probability of being settled is at least this: one value for all exits, or one for each.
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true, help_heading = "Exits")]
+    pub(crate) threshold: Vec<f32>,
+    /// What happens to the state of layers that a token did not reach.
+    #[arg(long, value_enum, default_value_t, help_heading = "Exits")]
+    pub(crate) state: State,
+    /// Let thresholds fall along the answer, to nine tenths, at this rate (CALM's temperature, such as 4).
+    #[arg(long, help_heading = "Exits")]
+    pub(crate) decay: Option<f32>,
+    /// Rows that may wait for deeper layers before they are caught up (--state deferred).
+    #[arg(long, help_heading = "Exits")]
+    pub(crate) waiting: Option<u32>,
+    /// Compare tokens that left early with full depth when they are caught up, and report the agreement.
+    #[arg(long, help_heading = "Exits")]
+    pub(crate) reveal: bool,
     /// Instruction set of the kernels, of those this machine has; by default the best. All give the same tokens.
     #[arg(long, help_heading = "Decoding")]
     pub(crate) isa: Option<String>,
@@ -59,6 +97,51 @@ pub(crate) struct DecodeArguments {
     /// Do not compare the bundle's contents with its hashes.
     #[arg(long, help_heading = "Decoding")]
     pub(crate) no_verify: bool,
+}
+
+impl DecodeArguments {
+    /// Checks, plans and resolves the bundle behind `source`.
+    pub(crate) fn open<'b>(&self, source: &'b Source) -> Result<Session<'b>> {
+        let options = Options {
+            threads: self.threads,
+            isa: self.isa.clone(),
+            context: self.context,
+            rows: self.rows,
+            head_rows: self.reveal.then_some(u32::MAX),
+            memory_bytes: self.memory.map(|Bytes(limit)| limit),
+            contents: if self.no_verify { Contents::Unverified } else { Contents::Verified },
+        };
+        Session::open(source, &options)
+    }
+
+    /// How deep tokens go.
+    pub(crate) fn depth(&self, session: &Session<'_>) -> Result<Depth> {
+        if self.exit == ExitMode::Off {
+            let unused = [
+                ("--threshold", !self.threshold.is_empty()),
+                ("--decay", self.decay.is_some()),
+                ("--waiting", self.waiting.is_some()),
+                ("--reveal", self.reveal),
+            ];
+            if let Some((flag, _)) = unused.into_iter().find(|(_, given)| *given) {
+                bail!("{flag} has no effect without early exits: add --exit fixed");
+            }
+            return Ok(Depth::Full);
+        }
+        if let Some(rate) = self.decay.filter(|rate| !rate.is_finite() || *rate < 0.0) {
+            bail!("--decay {rate} is out of range: give 0 or more");
+        }
+        let state = self.state.mode();
+        Ok(Depth::Fixed(Fixed {
+            settings: ExitSettings {
+                state,
+                pending_max: self.waiting.unwrap_or(0),
+                reveals: self.reveal,
+            },
+            thresholds: thresholds(&session.bundle, &self.threshold, state)?,
+            decay: self.decay,
+        }))
+    }
 }
 
 /// Flags that choose tokens.
@@ -94,93 +177,4 @@ impl SamplingArguments {
         }
         Ok(sampling)
     }
-}
-
-/// The bundle that a command names, or a demo.
-pub(crate) fn source(bundle: Option<&PathBuf>, demo: Demo) -> Result<Source> {
-    bundle.map_or_else(|| Ok(Source::demo(demo)), |path| Source::open(path))
-}
-
-/// A bundle with its plan.
-#[derive(Debug)]
-pub(crate) struct Session<'b> {
-    pub(crate) bundle: Bundle<'b>,
-    loaded: Loaded<'b>,
-    isa: Isa,
-    team: Option<Team>,
-    /// Seconds from the mapped file to here.
-    pub(crate) load_s: f64,
-}
-
-impl<'b> Session<'b> {
-    /// Checks, plans and resolves the bundle behind `source`.
-    pub(crate) fn open(source: &'b Source, arguments: &DecodeArguments) -> Result<Self> {
-        let start = Instant::now();
-        let bundle = if arguments.no_verify { source.bundle()? } else { source.verified()? };
-        let program = bundle.program_buf().with_context(|| source.path().display().to_string())?;
-        let settings = settings(&bundle, arguments.context, arguments.rows);
-        let (meta, section) = (bundle.meta(), |index: u16| bundle.section(index.into()));
-        if let Some(Bytes(limit)) = arguments.memory {
-            let weights_bytes =
-                program.tensors.iter().filter_map(dynamax_bundle::Tensor::stored_bytes).sum();
-            fit(&program, weights_bytes, meta.context_max, settings, limit)?;
-        }
-        let loaded = Loaded::new(program, section, meta.context_max, settings);
-        let loaded = loaded.with_context(|| source.path().display().to_string())?;
-        let threads = arguments.threads.map_or_else(machine::default_threads, NonZeroUsize::get);
-        let team = (threads > 1)
-            .then(|| Team::new(threads))
-            .transpose()
-            .context("threads cannot be started")?;
-        let isa = isa(arguments.isa.as_deref())?;
-        Ok(Self { bundle, loaded, isa, team, load_s: start.elapsed().as_secs_f64() })
-    }
-
-    /// The model.
-    pub(crate) fn model(&self) -> Model<'_> {
-        self.loaded.model()
-    }
-
-    /// The block of memory that a decoder works in.
-    pub(crate) fn memory(&self) -> Vec<Line> {
-        vec![Line::ZERO; self.model().memory_lines()]
-    }
-
-    /// The block of memory that a sampler works in.
-    pub(crate) fn sampler_memory(&self) -> Vec<Line> {
-        let bytes = sample::storage_bytes(self.model().vocab_size());
-        vec![Line::ZERO; bytes as usize / Line::BYTES]
-    }
-
-    /// A decoder over `memory`.
-    pub(crate) fn decoder<'s>(&'s self, memory: &'s mut [Line]) -> Decoder<'s> {
-        let crew = self.team.as_ref().map_or(Crew::Alone, Crew::Team);
-        Decoder::new(self.model(), memory, self.isa, crew)
-    }
-
-    /// Instruction set of the kernels.
-    pub(crate) fn isa(&self) -> Isa {
-        self.isa
-    }
-
-    /// Threads that work.
-    pub(crate) fn threads(&self) -> usize {
-        self.team.as_ref().map_or(1, Team::threads)
-    }
-}
-
-/// What to plan for: the flags, or else what the bundle says.
-pub(crate) fn settings(bundle: &Bundle<'_>, context: Option<u32>, rows: Option<u32>) -> Settings {
-    let meta = bundle.meta();
-    let context = context.unwrap_or(meta.context);
-    Settings { context, max_rows: rows.unwrap_or(meta.max_rows.min(context).max(1)) }
-}
-
-/// The instruction set with this name, or the best.
-fn isa(name: Option<&str>) -> Result<Isa> {
-    let Some(name) = name else { return Ok(Isa::detect()) };
-    Isa::by_name(name).with_context(|| {
-        let names: Vec<_> = Isa::available().map(Isa::name).collect();
-        format!("--isa {name}: this machine has {}; choose one of these", names.join(", "))
-    })
 }

@@ -72,6 +72,23 @@ fn text_goes_to_stdout_and_the_summary_to_stderr() {
 }
 
 #[test]
+fn a_conversation_in_a_pipe_answers_each_line() {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut chat = Command::new(env!("CARGO_BIN_EXE_dynamax"))
+        .args(["chat", "-n", "6", "--system", "Be brief."])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    chat.stdin.take().unwrap().write_all(b"Who is there?\n\n/new\nAnd now?\n").unwrap();
+    let output = chat.wait_with_output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && out.lines().count() >= 2, "two turns: {out:?}");
+    assert!(!out.contains("User:"), "an answer ends before the next turn: {out:?}");
+}
+
+#[test]
 fn every_golden_checkpoint_checks() {
     for folder in std::fs::read_dir(golden("")).unwrap() {
         let folder = folder.unwrap().path();
@@ -268,4 +285,63 @@ fn a_real_checkpoint_tells_its_story() {
         Value::from(expected),
         "200 greedy tokens of an independent implementation"
     );
+}
+
+#[test]
+fn a_bundle_is_signed_and_verified() {
+    let (folder, bundle) = built("q4");
+    let path = |name: &str| folder.path().join(name);
+    let (release, other) = (path("release"), path("other"));
+    for key in [&release, &other] {
+        json(&["keygen", "-o", text(key), "--json"]);
+    }
+    let public = path("release.pub");
+    refused(2, "never overwritten", &["keygen", "-o", text(&path("other"))]);
+    refused(1, "is not signed", &["verify", text(&bundle), "--key", text(&public)]);
+
+    let signed = path("signed.dmx");
+    let sign = ["sign", text(&bundle), "--key", text(&release), "--counter", "7", "--json"];
+    let said = json(&[sign.as_slice(), &["-o", text(&signed)]].concat());
+    assert_eq!(said["counter"], 7, "{said}");
+    let inside = json(&["inspect", text(&signed), "--json"]);
+    assert_eq!(inside["signed"], true, "{inside}");
+    assert_eq!(inside["signature"]["key"], said["key"], "{inside}");
+    assert_eq!(json(&["inspect", text(&bundle), "--json"])["signed"], false, "the other is not");
+    let verified = json(&["verify", text(&signed), "--key", text(&public), "--json"]);
+    assert_eq!(
+        (&verified["trusted"], &verified["counter"]),
+        (&true.into(), &7.into()),
+        "{verified}"
+    );
+    let unasked = json(&["verify", text(&signed), "--json"]);
+    assert_eq!(unasked["trusted"], Value::Null, "no key, no answer: {unasked}");
+
+    let least = ["verify", text(&signed), "--key", text(&public), "--least", "8"];
+    refused(1, "is version 7", &least);
+    refused(1, "is not trusted", &["verify", text(&signed), "--key", text(&path("other.pub"))]);
+    let tokens = |bundle: &Path| {
+        let run =
+            ["run", text(bundle), "--tokens-in", "5,6,7", "-n", "9", "--ignore-eos", "--json"];
+        json(&run)["tokens"].clone()
+    };
+    assert_eq!(tokens(&signed), tokens(&bundle), "a signature changes nothing");
+
+    json(&["sign", text(&signed), "--key", text(&other), "--json"]);
+    let again = json(&["verify", text(&signed), "--key", text(folder.path()), "--json"]);
+    assert_eq!(again["trusted"], true, "signed anew, in place, with one of two keys: {again}");
+    assert!(!path("signed.dmx.part").exists(), "nothing is left");
+}
+
+#[test]
+fn a_build_can_sign() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    json(&["keygen", "-o", text(&path("k")), "--json"]);
+    let (checkpoint, bundle) = (golden("mistral-gqa-swa"), path("m.dmx"));
+    let build = ["build", text(&checkpoint), "-o", text(&bundle), "--json"];
+    let said = json(&[build.as_slice(), &["--sign", text(&path("k")), "--counter", "3"]].concat());
+    assert!(said["signed_with"].is_string(), "{said}");
+    let verified = json(&["verify", text(&bundle), "--key", text(&path("k.pub")), "--json"]);
+    assert_eq!(verified["counter"], 3, "{verified}");
+    refused(2, "cannot be read", &[build.as_slice(), &["--sign", "nowhere"]].concat());
 }

@@ -38,6 +38,8 @@ fn fmt() -> Result<()> {
 fn bare() -> Result<()> {
     let mut arguments =
         vec!["build", "--release", "--no-default-features", "--target", "aarch64-unknown-none"];
+    // What checks signatures needs no operating system either.
+    arguments.extend(["--features", "dynamax-bundle/signature"]);
     arguments.extend(RUNTIME.iter().flat_map(|package| ["-p", package]));
     cargo(&arguments)
 }
@@ -53,6 +55,7 @@ fn test() -> Result<()> {
 fn aarch64() -> Result<()> {
     let mut arguments = vec!["test", "--release", "--target", "aarch64-unknown-linux-gnu"];
     let features = RUNTIME.map(|package| format!("{package}/std")).join(",");
+    let features = features + ",dynamax-bundle/signature";
     arguments.extend(["--features", &features]);
     arguments.extend(RUNTIME.iter().flat_map(|package| ["-p", package]));
     arguments.extend(["-p", "dynamax-tests"]);

@@ -13,11 +13,15 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Which of our crates each may use. Dependencies point one way: host-only code never enters the runtime.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 13] = [
     ("dynamax-bundle", &[]),
     ("dynamax-plan", &[]),
     ("dynamax-kernels", &[]),
     ("dynamax-engine", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels"]),
+    ("dynamax-governor", &[]),
+    ("dynamax-config", &["dynamax-governor"]),
+    ("dynamax-session", &["dynamax-bundle", "dynamax-kernels", "dynamax-engine"]),
+    ("dynamax-slots", &["dynamax-bundle"]),
     ("dynamax-burn", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine"]),
     (
         "dynamax-models",
@@ -31,6 +35,10 @@ const ALLOWED: [(&str, &[&str]); 9] = [
             "dynamax-plan",
             "dynamax-kernels",
             "dynamax-engine",
+            "dynamax-governor",
+            "dynamax-config",
+            "dynamax-session",
+            "dynamax-slots",
             "dynamax-burn",
             "dynamax-models",
         ],
@@ -39,8 +47,17 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Crates that never see Burn.
-const WITHOUT_BURN: [&str; 5] =
-    ["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine", "dynamax-tests"];
+const WITHOUT_BURN: [&str; 9] = [
+    "dynamax-bundle",
+    "dynamax-plan",
+    "dynamax-kernels",
+    "dynamax-engine",
+    "dynamax-governor",
+    "dynamax-config",
+    "dynamax-session",
+    "dynamax-slots",
+    "dynamax-tests",
+];
 
 /// What the top level holds, besides dot files.
 const TOP_LEVEL: [&str; 14] = [

@@ -88,13 +88,14 @@ impl MambaMixer {
     }
 
     /// Adds the states of the convolution and of the scan.
-    pub(super) fn add_states(&self, states: &mut States, device: &Device) {
+    pub fn add_states(&self, states: &mut States, device: &Device) {
         self.conv1d.add_states(states, device);
         states.add(self.a_log.lazy_shape().dims(), device);
     }
 
     /// Mixes `[rows, d_model]` as deployed, after the rows in its states.
-    pub(super) fn step(&self, x: Tensor<2>, states: &mut States) -> Tensor<2> {
+    #[must_use]
+    pub fn step(&self, x: Tensor<2>, states: &mut States) -> Tensor<2> {
         let z = self.in_proj_z.step(x.clone());
         let x = self.conv1d.step(self.in_proj_x.step(x), states);
         let dt = self.dt_proj.step(self.x_proj_dt.step(x.clone()));

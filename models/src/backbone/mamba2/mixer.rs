@@ -8,8 +8,7 @@ use dynamax_burn::ops::{self, DualShape};
 use super::dual::{Dual, state_space_dual};
 use crate::backbone::time_step::time_step_bias;
 use crate::config::Mamba2Config;
-use crate::layers::lazy;
-use crate::layers::{CausalConv, GatedRmsNorm, Init, Linear};
+use crate::layers::{CausalConv, GatedRmsNorm, Init, Linear, lazy, random};
 use crate::step::States;
 
 /// Mamba-2's mixer (Dao & Gu 2024, section 7). Hugging Face's `in_proj` is cut into the three matrices that the
@@ -71,7 +70,7 @@ impl Mamba2Mixer {
             ),
             dt_bias: time_step_bias(n_heads, config.time_step, device),
             a_log: lazy([n_heads], device, move |device| {
-                Tensor::random([n_heads], Distribution::Uniform(1.0, 16.0), device).log()
+                random([n_heads], Distribution::Uniform(1.0, 16.0), device).log()
             }),
             d: Init::Constant(1.0).param([n_heads], device),
             norm: GatedRmsNorm::new(d_inner, d_inner / config.n_groups, config.norm_eps, device),

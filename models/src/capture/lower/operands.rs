@@ -8,7 +8,7 @@ use crate::capture::weights::{Role, matrix_shape};
 use crate::capture::{CaptureError, Store, WeightSpec};
 
 impl Lowering<'_> {
-    /// An activation to read, from this segment or the residual that leads into it.
+    /// An activation to read, from this part or the residual that leads into it.
     pub(in crate::capture) fn activation(
         &mut self,
         operator: &str,
@@ -30,10 +30,9 @@ impl Lowering<'_> {
 
     /// `id`, or what takes its place behind an exit.
     fn reachable(&mut self, operator: &str, id: TensorId) -> Result<TensorId, CaptureError> {
-        let segment = self.segments.len();
-        let Some(&Written { segment: home, op }) = self.written.get(&id) else { return Ok(id) };
-        let residual = self.segments.last().map(|last| last.residual);
-        if home == segment || residual == Some(id) {
+        let part = self.parts;
+        let Some(&Written { part: home, op }) = self.written.get(&id) else { return Ok(id) };
+        if home == part || self.residual == Some(id) {
             return Ok(id);
         }
         let Op::RopeAngles { inv_freq, .. } = op else {
@@ -42,12 +41,12 @@ impl Lowering<'_> {
         };
         // Rows wait at an exit until they go deeper, and other rows pass in the meantime: what depends on positions is
         // computed for the rows at hand.
-        if let Some(&again) = self.repeated.get(&(segment, id)) {
+        if let Some(&again) = self.repeated.get(&(part, id)) {
             return Ok(again);
         }
         let again = self.add(self.tensors[id.index()])?;
         self.push(Op::RopeAngles { inv_freq, out: again }, again)?;
-        self.repeated.insert((segment, id), again);
+        self.repeated.insert((part, id), again);
         Ok(again)
     }
 
@@ -91,7 +90,12 @@ impl Lowering<'_> {
         }
         let (rows, width) = matrix_shape(&shape);
         let section = u16::try_from(self.weights.len()).map_err(|_| TOO_LARGE)?;
-        let dtype = if role == Role::Matrix { self.options.quant } else { DType::F32 };
+        let dtype = match (role, self.options.quant) {
+            (Role::Plain | Role::NegExp, _) => DType::F32,
+            // An exit is small, and its answer is one number.
+            (Role::Matrix, DType::Q4) if param.starts_with(EXITS) => DType::Q8,
+            (Role::Matrix, quant) => quant,
+        };
         let tensor = self.add(Tensor {
             dtype,
             rows: Rows::Fixed(small(rows)),
@@ -172,6 +176,9 @@ impl Lowering<'_> {
         }
     }
 }
+
+/// Where the parameters of exits are.
+const EXITS: &str = "exits.";
 
 /// A number of a constant as the operator reads it.
 fn computed(role: Role, number: f32) -> f32 {

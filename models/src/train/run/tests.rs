@@ -1,6 +1,8 @@
 //! Whole runs of toys.
 
 use super::*;
+use crate::exits::{ClassifierConfig, ExitConfig, Exits};
+use crate::train::ExitsRecipe;
 use crate::train::recipe::{Architecture, tests::toy};
 use tempfile::TempDir;
 
@@ -61,6 +63,89 @@ fn a_run_that_was_interrupted_ends_as_one_that_was_not() {
     run.save().unwrap();
     let model = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
     assert!(model(&whole) == model(&parts), "the same model");
+}
+
+/// A toy with exits after both of its first layers, of two kinds.
+fn toy_with_exits(arch: Architecture) -> (TempDir, Recipe) {
+    let (dir, recipe) = toy_on_text(arch);
+    let exit = |(after_layer, name): (usize, &str)| ExitConfig {
+        after_layer,
+        classifier: ClassifierConfig::narrow(name, recipe.d_model).unwrap(),
+        adapter: (after_layer == 1).then_some(16),
+    };
+    let exits = ExitsRecipe {
+        exits: [(1, "mamba"), (2, "ffn")].map(exit).into(),
+        top_k: 1,
+        exit_loss: 0.3,
+        exit_distill: 0.7,
+        layer_dropout: 0.2,
+    };
+    (dir, Recipe { layers: 3, exits: Some(exits), ..recipe })
+}
+
+#[test]
+fn exits_of_every_architecture_learn_to_agree_and_to_know_when() {
+    for arch in [Architecture::Mamba2, Architecture::Mamba, Architecture::Transformer] {
+        let (dir, recipe) = toy_with_exits(arch);
+        let mut run = Run::start(&dir.path().join("out"), recipe, steps(120)).unwrap();
+        let before = run.evaluate_exits(usize::MAX).unwrap();
+        let loss = last_loss(&mut run);
+        assert!(loss < 1.0, "{arch:?}: {loss} after 120 steps");
+        let after = run.evaluate_exits(usize::MAX).unwrap();
+        for (before, after) in before.exits.iter().zip(&after.exits) {
+            assert!(after.loss < before.loss - 1.0, "{arch:?}: {before:?} became {after:?}");
+            assert!(after.agreement > 0.6, "{arch:?}: {after:?}");
+        }
+    }
+}
+
+#[test]
+fn a_run_with_exits_that_was_interrupted_ends_as_one_that_was_not() {
+    let (dir, recipe) = toy_with_exits(Architecture::Mamba2);
+    let whole = dir.path().join("whole");
+    let mut run = Run::start(&whole, recipe.clone(), steps(7)).unwrap();
+    last_loss(&mut run);
+    run.save().unwrap();
+    let parts = dir.path().join("parts");
+    let mut run = Run::start(&parts, recipe, steps(7)).unwrap();
+    for _ in 0..3 {
+        run.step().unwrap();
+    }
+    run.save().unwrap();
+    drop(run);
+    let mut run = Run::resume(&parts, steps(7)).unwrap();
+    last_loss(&mut run);
+    run.save().unwrap();
+    for name in ["model.safetensors", "exits.safetensors", "exits.json"] {
+        let file = |dir: &Path| std::fs::read(dir.join(name)).unwrap();
+        assert!(file(&whole) == file(&parts), "the same {name}");
+    }
+}
+
+#[test]
+fn exits_lie_beside_their_model_and_belong_to_it() {
+    let (dir, recipe) = toy_with_exits(Architecture::Transformer);
+    let out = dir.path().join("out");
+    let mut run = Run::start(&out, recipe.clone(), steps(3)).unwrap();
+    let fingerprint = || Checkpoint::open(&out, &run.config).unwrap().fingerprint(&run.config);
+    let first = fingerprint();
+    let (config, checkpoint) = exits::open(&out, &run.config, &first).unwrap();
+    assert_eq!(config.exits, recipe.exits.as_ref().unwrap().exits, "where and what they are");
+    assert!(checkpoint.load(Exits::new(&config, &Device::flex())).is_ok(), "all of them");
+    run.step().unwrap();
+    run.save().unwrap();
+    let error = exits::open(&out, &run.config, &first).unwrap_err().to_string();
+    assert!(error.contains("fingerprint"), "a step makes another model: {error}");
+}
+
+#[test]
+fn an_exit_that_cannot_stand_there_is_refused_before_anything_is_written() {
+    let (dir, mut recipe) = toy_with_exits(Architecture::Mamba2);
+    recipe.exits.as_mut().unwrap().exits[1].after_layer = 3;
+    let out = dir.path().join("out");
+    let error = Run::start(&out, recipe, steps(1)).unwrap_err().to_string();
+    assert!(error.contains("after layer 3 of 3"), "{error}");
+    assert!(!out.exists(), "nothing was made");
 }
 
 #[test]

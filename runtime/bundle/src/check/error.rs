@@ -76,6 +76,14 @@ pub enum ProgramError {
     Untouched { tensor: u16 },
     /// An embedding table without a row for each token.
     Vocabulary { op: OpAt, found: u32, expected: u32 },
+    /// An activation of another segment, head or probe that is not the residual there.
+    Crosses { op: OpAt, tensor: u16 },
+    /// Exits that do not follow each other, or one with an empty part.
+    ExitOps { exit: u16, what: &'static str, found: u16, expected: u16 },
+    /// An exit at a segment that is not there, is the last, or comes before that of the exit before.
+    ExitSegment { exit: u16, found: u16, least: u16, most: u64 },
+    /// A score or logits that the last operator does not write, or of another width.
+    ExitOutput { exit: u16, tensor: u16, expected: u32 },
 }
 
 impl ProgramError {
@@ -110,6 +118,10 @@ impl ProgramError {
             Self::UpdatedTwice { .. } => 124,
             Self::Untouched { .. } => 125,
             Self::Vocabulary { .. } => 126,
+            Self::Crosses { .. } => 127,
+            Self::ExitOps { .. } => 128,
+            Self::ExitSegment { .. } => 129,
+            Self::ExitOutput { .. } => 130,
         }
     }
 }
@@ -154,6 +166,16 @@ impl fmt::Display for ProgramError {
                     "the last operator writes tensor {tensor}, expected the logits, {expected}"
                 )
             }
+            Self::ExitOps { exit, what, found, expected } => {
+                write!(f, "exit {exit} {what} at operator {found}, expected {expected}")
+            }
+            Self::ExitSegment { exit, found, least, most } => {
+                write!(f, "exit {exit} stands at segment {found}, expected {least} to {most}")
+            }
+            Self::ExitOutput { exit, tensor, expected } => write!(
+                f,
+                "exit {exit}: tensor {tensor} is not what its last operator writes, of width {expected}"
+            ),
             _ => self.fmt_op(f),
         }
     }
@@ -208,6 +230,9 @@ impl ProgramError {
                     f,
                     "{op}: the table has {found} rows, expected one for each of {expected} logits"
                 )
+            }
+            Self::Crosses { op, tensor } => {
+                write!(f, "{op} reads tensor {tensor}, which is gone there: only a residual passes")
             }
             // The rest has its sentence in `Display`.
             _ => Ok(()),

@@ -1,4 +1,6 @@
-//! The order of things: segments, the head, and what is written before it is read.
+//! The order of things: segments, the head, exits, and what is written before it is read.
+
+use core::ops::Range;
 
 use super::{OpAt, ProgramError, width};
 use crate::program::{Kind, Op, Program, Rows, TensorId};
@@ -29,14 +31,9 @@ pub(super) fn check_segments(program: &Program<'_>) -> Result<(), ProgramError> 
     }
 }
 
-/// Each segment writes its residual; the head selects the last of them, and ends with the logits.
-///
-/// Runs after [`check_order`]: every id is in range, and every activation is written once.
+/// Each segment writes its residual, and all are of one width.
 pub(super) fn check_residuals(program: &Program<'_>) -> Result<(), ProgramError> {
-    let Some(last) = program.segments.last() else {
-        return Err(ProgramError::Missing { what: "segment" });
-    };
-    let expected = width(program, last.residual);
+    let expected = program.segments.last().map_or(0, |last| width(program, last.residual));
     for (at, segment) in (0_u16..).zip(program.segments) {
         let tensor = segment.residual.0;
         let ops = program.ops.get(segment.ops()).unwrap_or_default();
@@ -48,9 +45,21 @@ pub(super) fn check_residuals(program: &Program<'_>) -> Result<(), ProgramError>
             return Err(ProgramError::ResidualWidth { segment: at, tensor, found, expected });
         }
     }
+    Ok(())
+}
+
+/// The head selects the last residual, and ends with the logits.
+///
+/// Runs after the operands: every id is in range and of its kind.
+pub(super) fn check_head(program: &Program<'_>) -> Result<(), ProgramError> {
     let head = program.ops.get(program.head()).unwrap_or_default();
-    let (Some(Op::Select { x, .. }), Some(end)) = (head.first(), head.last()) else {
+    let (Some(first), Some(end), Some(last)) = (head.first(), head.last(), program.segments.last())
+    else {
         return Err(ProgramError::Missing { what: "head" });
+    };
+    let Op::Select { x, .. } = first else {
+        let index = u16::try_from(program.head().start).unwrap_or(u16::MAX);
+        return Err(ProgramError::HeadStart { op: OpAt { index, name: first.name() } });
     };
     if *x != last.residual {
         return Err(ProgramError::HeadInput { tensor: x.0, expected: last.residual.0 });
@@ -77,16 +86,71 @@ fn check_vocabulary(program: &Program<'_>) -> Result<(), ProgramError> {
     Ok(())
 }
 
-/// Activations are written once, before they are read; states are updated once; rows are as many as the place asks
-/// for.
+/// Activations are written once, before they are read, and read where they are still there; states are updated once;
+/// rows are as many as the place asks for.
 ///
 /// Runs after the operands: every id is in range and of its kind.
 pub(super) fn check_order(program: &Program<'_>) -> Result<(), ProgramError> {
     let mut touched = Touched::new();
-    let head = program.head().start;
-    for (index, (op, at)) in program.ops.iter().zip(0_u16..).enumerate() {
-        let at = OpAt { index: at, name: op.name() };
-        check_place(op, at, index, head)?;
+    for part in parts(program) {
+        check_part(program, part, &mut touched)?;
+    }
+    let mut entries = (0_u16..).zip(program.tensors);
+    let untouched = entries.find(|(tensor, entry)| {
+        !matches!(entry.kind, Kind::Weight { .. }) && !touched.has(TensorId(*tensor))
+    });
+    untouched.map_or(Ok(()), |(tensor, _)| Err(ProgramError::Untouched { tensor }))
+}
+
+/// Operators that run in one go, and the residual that they may read.
+#[derive(Clone)]
+struct Part {
+    what: What,
+    ops: Range<usize>,
+    residual: Option<TensorId>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Segment,
+    Probe,
+    /// Of the model, or of an exit.
+    Head,
+}
+
+/// The parts of a Program whose segments and exits follow each other.
+fn parts<'p>(program: &Program<'p>) -> impl Iterator<Item = Part> + use<'p> {
+    let Program { segments, exits, .. } = *program;
+    let residual = |segment: usize| segments.get(segment).map(|segment| segment.residual);
+    let before = core::iter::once(None).chain(segments.iter().map(|s| Some(s.residual)));
+    let segment = segments.iter().zip(before).map(|(segment, residual)| Part {
+        what: What::Segment,
+        ops: segment.ops(),
+        residual,
+    });
+    let last = residual(segments.len().saturating_sub(1));
+    let head = Part { what: What::Head, ops: program.head(), residual: last };
+    let exits = exits.iter().flat_map(move |exit| {
+        let residual = residual(exit.segment.into());
+        let probe = Part { what: What::Probe, ops: exit.probe(), residual };
+        [probe, Part { what: What::Head, ops: exit.head(), residual }]
+    });
+    segment.chain([head]).chain(exits)
+}
+
+fn check_part(
+    program: &Program<'_>,
+    part: Part,
+    touched: &mut Touched,
+) -> Result<(), ProgramError> {
+    let mut local = Touched::new();
+    // Rows are selected at a head's start, and somewhere in a probe.
+    let mut selected = false;
+    let ops = program.ops.get(part.ops.clone()).unwrap_or_default();
+    for (op, index) in ops.iter().zip(part.ops.clone()) {
+        let at = OpAt { index: u16::try_from(index).unwrap_or(u16::MAX), name: op.name() };
+        let first = index == part.ops.start;
+        check_place(op, at, part.what, first, selected)?;
         let operands = op.operands();
         let output = operands.output;
         for input in operands.inputs.into_iter().flatten() {
@@ -97,49 +161,56 @@ pub(super) fn check_order(program: &Program<'_>) -> Result<(), ProgramError> {
                 if !touched.has(input) {
                     return Err(ProgramError::ReadBeforeWrite { op: at, tensor: input.0 });
                 }
-                // A select is what leads from many rows to one.
-                check_rows(program, at, input, index <= head)?;
+                if !local.has(input) && part.residual != Some(input) {
+                    return Err(ProgramError::Crosses { op: at, tensor: input.0 });
+                }
+                check_rows(program, at, input, !selected)?;
             }
         }
         if touched.put(output) {
             return Err(ProgramError::WrittenTwice { op: at, tensor: output.0 });
         }
-        check_rows(program, at, output, index < head)?;
+        local.put(output);
+        selected |= matches!(op, Op::Select { .. });
+        check_rows(program, at, output, !selected)?;
         for state in operands.states.into_iter().flatten() {
             if touched.put(state) {
                 return Err(ProgramError::UpdatedTwice { op: at, tensor: state.0 });
             }
         }
     }
-    let mut entries = (0_u16..).zip(program.tensors);
-    let untouched = entries.find(|(tensor, entry)| {
-        !matches!(entry.kind, Kind::Weight { .. }) && !touched.has(TensorId(*tensor))
-    });
-    untouched.map_or(Ok(()), |(tensor, _)| Err(ProgramError::Untouched { tensor }))
+    Ok(())
 }
 
-/// A select starts the head and stands nowhere else; what depends on tokens or states stands before it.
-fn check_place(op: &Op, at: OpAt, index: usize, head: usize) -> Result<(), ProgramError> {
+/// A select starts a head, or stands once in a probe; what depends on tokens or states stands before it.
+fn check_place(
+    op: &Op,
+    at: OpAt,
+    what: What,
+    first: bool,
+    selected: bool,
+) -> Result<(), ProgramError> {
+    let misplaced = |expected| Err(ProgramError::Misplaced { op: at, expected });
     let selects = matches!(op, Op::Select { .. });
-    if index == head && !selects {
+    if what == What::Head && first && !selects {
         return Err(ProgramError::HeadStart { op: at });
     }
-    if index != head && selects {
-        return Err(ProgramError::Misplaced {
-            op: at,
-            expected: "elsewhere than at the head's start",
-        });
+    if selects && (what == What::Segment || selected) {
+        return misplaced("elsewhere than at a head's start or once in a probe");
     }
     let tokens = matches!(op, Op::Embed { .. } | Op::RopeAngles { .. });
     let states = op.operands().states.iter().any(Option::is_some);
-    if index > head && (tokens || states) {
-        let expected = "in the head, where there is neither a token nor a state";
-        return Err(ProgramError::Misplaced { op: at, expected });
+    if (tokens || states) && selected {
+        return misplaced("in the head, where there is neither a token nor a state");
+    }
+    let positions = tokens || matches!(op, Op::Attention { .. });
+    if positions && what == What::Probe {
+        return misplaced("in a probe, which knows neither tokens nor positions");
     }
     Ok(())
 }
 
-/// An activation has a row for each token up to the head, and one row behind.
+/// An activation has a row for each token until rows are selected, and one row behind.
 fn check_rows(
     program: &Program<'_>,
     op: OpAt,

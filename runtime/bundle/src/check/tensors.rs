@@ -1,19 +1,20 @@
 //! Each entry of the tensor table alone.
 
-use super::{MAX_ELEMENTS, MAX_WIDTH, ProgramError};
+use super::{MAX_ELEMENTS, MAX_EXITS, MAX_WIDTH, ProgramError};
 use crate::program::{DType, Kind, Program, Rows, Tensor};
 
 /// Checks kinds, dtypes and sizes.
 pub(super) fn check(program: &Program<'_>) -> Result<(), ProgramError> {
-    let most = u64::from(u16::MAX);
+    let countable = usize::from(u16::MAX);
     let lists = [
-        ("tensors", program.tensors.len()),
-        ("operators", program.ops.len()),
-        ("segments", program.segments.len()),
+        ("tensors", program.tensors.len(), countable),
+        ("operators", program.ops.len(), countable),
+        ("segments", program.segments.len(), countable),
+        ("exits", program.exits.len(), MAX_EXITS),
     ];
-    for (what, found) in lists {
-        let found = found as u64;
+    for (what, found, most) in lists {
         if found > most {
+            let (found, most) = (found as u64, most as u64);
             return Err(ProgramError::TooMany { what, found, most });
         }
     }

@@ -1,7 +1,7 @@
 //! What is written is read back, through every door.
 
 use dynamax_bundle::{
-    Bundle, BundleError, DType, Hasher, Op, SectionKind, Segment, Tensor, TokenIds,
+    Bundle, BundleError, Counts, DType, Exit, Hasher, Op, SectionKind, Segment, Tensor, TokenIds,
 };
 use proptest::prelude::*;
 
@@ -62,19 +62,22 @@ fn storage_one_too_small_is_refused_and_exact_storage_is_enough() {
     let file = sample.file();
     let bundle = Bundle::parse(&file).unwrap();
     let counts = bundle.counts();
-    let read = |tensors, ops, segments| {
+    let Counts { tensors, ops, segments, exits, .. } = counts;
+    let read = |[tensors, ops, segments, exits]: [usize; 4]| {
         let mut tensors = vec![Tensor::EMPTY; tensors];
         let mut ops = vec![Op::EMPTY; ops];
         let mut segments = vec![Segment::EMPTY; segments];
-        bundle.read_program(&mut tensors, &mut ops, &mut segments).map(|program| {
-            assert_eq!(program, sample.program.as_program(), "read");
-        })
+        let mut exits = vec![Exit::EMPTY; exits];
+        let program = bundle.read_program(&mut tensors, &mut ops, &mut segments, &mut exits);
+        program.map(|program| assert_eq!(program, sample.program.as_program(), "read"))
     };
-    assert_eq!(read(counts.tensors, counts.ops, counts.segments), Ok(()), "exact");
-    assert_eq!(read(counts.tensors + 1, counts.ops + 2, counts.segments + 3), Ok(()), "larger");
-    for (short, what) in ["tensors", "operators", "segments"].into_iter().enumerate() {
-        let less = |list: usize, count: usize| count - usize::from(list == short);
-        let result = read(less(0, counts.tensors), less(1, counts.ops), less(2, counts.segments));
+    let exact = [tensors, ops, segments, exits];
+    assert_eq!(read(exact), Ok(()), "exact");
+    assert_eq!(read([tensors + 1, ops + 2, segments + 3, exits + 4]), Ok(()), "larger");
+    for (short, what) in ["tensors", "operators", "segments", "exits"].into_iter().enumerate() {
+        let mut less = exact;
+        less[short] -= 1;
+        let result = read(less);
         let Err(BundleError::Storage { what: found_what, found, expected }) = result else {
             panic!("{what}: {result:?}");
         };

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use dynamax_bundle::{
-    Bundle, BundleError, DType, Kind, Layout, Op, ProgramBuf, Rows, Segment, Tensor, TensorId,
-    check,
+    Bundle, BundleError, DType, Exit, Kind, Layout, Op, ProgramBuf, Rows, Segment, Tensor,
+    TensorId, check,
 };
 use proptest::prelude::*;
 
@@ -42,6 +42,7 @@ type Change = fn(&mut ProgramBuf);
 /// What is changed, the code that answers, and why.
 const WRONG: &[(u16, &str, Change)] = &[
     (100, "65,536 tensors", |p| p.tensors.resize(65_536, Tensor::EMPTY)),
+    (100, "17 exits", |p| p.exits.resize(17, Exit::EMPTY)),
     (101, "an f16 activation", |p| tensor!(p, Silu.out).dtype = DType::F16),
     (101, "an activation of two rows", |p| tensor!(p, Silu.out).rows = Rows::Fixed(2)),
     (101, "a cached activation", |p| tensor!(p, Silu.out).rows = Rows::Cache { window: 0 }),
@@ -75,7 +76,16 @@ const WRONG: &[(u16, &str, Change)] = &[
         (p.segments[1].end_op, p.segments[2].first_op) = (end, end);
         p.segments[1].residual = p.ops[usize::from(end) - 1].operands().output;
     }),
-    (109, "a segment too short", |p| p.segments[2].end_op -= 1),
+    (107, "a segment too short", |p| p.segments[2].end_op -= 1),
+    (109, "a head that starts otherwise", |p| {
+        let Op::Select { x, out } = *find(p, "select", 0) else { unreachable!() };
+        *find(p, "select", 0) = Op::Silu { x, out };
+    }),
+    (109, "an exit's head that starts otherwise", |p| {
+        let start = p.exits[0].head().start;
+        let Op::Select { x, out } = p.ops[start] else { unreachable!() };
+        p.ops[start] = Op::Silu { x, out };
+    }),
     (110, "a head on another residual", |p| set!(p, Select { x = p.segments[1].residual })),
     (111, "other logits", |p| p.logits = p.segments[0].residual),
     (111, "logits that are not there", |p| p.logits = TensorId(u16::MAX)),
@@ -154,7 +164,7 @@ const WRONG: &[(u16, &str, Change)] = &[
         p.tensors[logits].rows = Rows::Many;
     }),
     (119, "a head that reads around the select", |p| {
-        let residual = p.segments[0].residual;
+        let residual = p.segments[2].residual;
         let Op::RmsNorm { x, .. } = find(p, "rms_norm", 2) else { unreachable!() };
         *x = residual;
     }),
@@ -163,7 +173,7 @@ const WRONG: &[(u16, &str, Change)] = &[
         *find(p, "silu", 0) = Op::Select { x, out };
     }),
     (120, "an embedding in the head", |p| {
-        let last = p.ops.len() - 2;
+        let last = p.as_program().head().end - 2;
         p.ops[last] = Op::Embed { table: TensorId(0), out: p.ops[last].operands().output };
     }),
     (121, "read before written", |p| set!(p, Silu { x = p.segments[2].residual })),
@@ -182,6 +192,47 @@ const WRONG: &[(u16, &str, Change)] = &[
     (125, "a state that nobody updates", |p| {
         let state = Tensor { kind: Kind::State, width: 1, rows: Rows::Fixed(1), ..Tensor::EMPTY };
         p.tensors.push(state);
+    }),
+    (127, "a segment that reads behind its residual", |p| {
+        let (first, second) = (p.segments[0].ops(), p.segments[1].residual);
+        let older = p.ops[first.start].operands().output;
+        let last = p.ops.iter_mut().find(|op| op.operands().output == second).unwrap();
+        let Op::Add { a, .. } = last else { unreachable!() };
+        *a = older;
+    }),
+    (127, "an exit that reads the residual of another", |p| {
+        let (residual, first) = (p.segments[2].residual, usize::from(p.exits[0].first_op));
+        let Op::Select { x, .. } = &mut p.ops[first] else { unreachable!() };
+        *x = residual;
+    }),
+    (128, "an exit in the head", |p| p.exits[0].first_op = p.segments[2].end_op),
+    (128, "a gap between exits", |p| p.exits[1].first_op += 1),
+    (128, "an exit that ends early", |p| p.exits[1].end_op -= 1),
+    (128, "a probe of nothing", |p| p.exits[0].probe_end = p.exits[0].first_op),
+    (128, "no head of an exit", |p| p.exits[0].end_op = p.exits[0].probe_end),
+    (129, "an exit at the last segment", |p| p.exits[1].segment = 2),
+    (129, "an exit where none is", |p| p.exits[1].segment = 9),
+    (129, "two exits at one segment", |p| p.exits[1].segment = 0),
+    (130, "another score", |p| p.exits[0].score = p.exits[0].logits),
+    (130, "logits for a score", |p| p.exits[0].logits = p.exits[0].score),
+    (130, "three answers of a probe", |p| {
+        let (score, last) = (p.exits[0].score.index(), p.exits[0].probe().end - 1);
+        let Op::Linear { weight, .. } = p.ops[last] else { unreachable!() };
+        p.tensors[score].width = 3;
+        p.tensors[weight.index()].rows = Rows::Fixed(3);
+    }),
+    (120, "a probe that selects twice", |p| {
+        let probe = p.exits[0].probe();
+        let Op::Select { out, .. } = p.ops[probe.start] else { unreachable!() };
+        let score = p.ops[probe.start + 1].operands().output;
+        p.tensors[score.index()].width = 8;
+        p.ops[probe.start + 1] = Op::Select { x: out, out: score };
+    }),
+    (120, "a probe that asks for positions", |p| {
+        let probe = p.exits[1].probe();
+        let Op::RopeAngles { inv_freq, .. } = *find(p, "rope_angles", 0) else { unreachable!() };
+        let out = p.ops[probe.start].operands().output;
+        p.ops[probe.start] = Op::RopeAngles { inv_freq, out };
     }),
     (126, "a table for fewer tokens", |p| {
         let kind = Kind::Weight { section: 0, layout: Layout::Tiled };
@@ -207,13 +258,18 @@ fn a_program_wrong_in_one_place_is_refused_for_that() {
 #[test]
 fn every_reason_to_refuse_a_program_has_an_example() {
     let codes: BTreeSet<u16> = WRONG.iter().map(|&(code, ..)| code).collect();
-    assert_eq!(codes, (100..=126).collect(), "codes");
+    assert_eq!(codes, (100..=130).collect(), "codes");
 }
 
 #[test]
 fn the_empty_program_is_refused() {
-    let program =
-        ProgramBuf { tensors: vec![], ops: vec![], segments: vec![], logits: TensorId(0) };
+    let program = ProgramBuf {
+        tensors: vec![],
+        ops: vec![],
+        segments: vec![],
+        exits: vec![],
+        logits: TensorId(0),
+    };
     assert!(check::program(&program.as_program()).is_err(), "nothing at all");
 }
 
@@ -247,14 +303,15 @@ proptest! {
 
     #[test]
     fn a_mutated_program_is_refused_or_its_facts_hold(
-        changes in prop::collection::vec((0..3_usize, any::<usize>(), any::<usize>(), 0..64_u8), 1..4)
+        changes in prop::collection::vec((0..4_usize, any::<usize>(), any::<usize>(), 0..64_u8), 1..4)
     ) {
         let mut sample = hybrid();
-        let ProgramBuf { tensors, ops, segments, .. } = &mut sample.program;
+        let ProgramBuf { tensors, ops, segments, exits, .. } = &mut sample.program;
         for (list, index, at, byte) in changes {
             match list {
                 0 => { let i = index % tensors.len(); tensors[i] = mutate::<Tensor>(tensors[i], at, byte); }
                 1 => { let i = index % ops.len(); ops[i] = mutate::<Op>(ops[i], at, byte); }
+                2 => { let i = index % exits.len(); exits[i] = mutate::<Exit>(exits[i], at, byte); }
                 _ => {
                     let i = index % segments.len();
                     segments[i] = mutate::<Segment>(segments[i], at, byte);

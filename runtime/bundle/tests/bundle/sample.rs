@@ -1,8 +1,8 @@
 //! Small bundles, and a second writer that writes them as it is told, right or wrong.
 
 use dynamax_bundle::{
-    Activation, DType, Hash, Hasher, Kind, Layout, MetaBuf, Op, ProgramBuf, Rows, SectionKind,
-    SectionSpec, Segment, Tensor, TensorId, TokenIds, Writer,
+    Activation, Classifier, DType, Exit, Hash, Hasher, Kind, Layout, MetaBuf, Op, ProgramBuf, Rows,
+    SectionKind, SectionSpec, Segment, Tensor, TensorId, TokenIds, Writer,
 };
 
 /// One section, and what the table is to say about it.
@@ -39,8 +39,13 @@ impl Sample {
             bos: Some(1),
             eos: TokenIds::new(&[0]).unwrap(),
         };
-        let program =
-            ProgramBuf { tensors: vec![], ops: vec![], segments: vec![], logits: TensorId(0) };
+        let program = ProgramBuf {
+            tensors: vec![],
+            ops: vec![],
+            segments: vec![],
+            exits: vec![],
+            logits: TensorId(0),
+        };
         Self { meta, program, sections: vec![] }
     }
 
@@ -70,6 +75,7 @@ impl Sample {
             self.program.tensors.len() as u16,
             self.program.ops.len() as u16,
             self.program.segments.len() as u16,
+            self.program.exits.len() as u16,
             self.program.logits.0,
         ];
         let mut front = postcard::to_allocvec(&(self.meta.as_meta(), lists)).unwrap();
@@ -80,6 +86,7 @@ impl Sample {
         program.tensors.iter().for_each(|part| put(postcard::to_allocvec(part).unwrap()));
         program.ops.iter().for_each(|part| put(postcard::to_allocvec(part).unwrap()));
         program.segments.iter().for_each(|part| put(postcard::to_allocvec(part).unwrap()));
+        program.exits.iter().for_each(|part| put(postcard::to_allocvec(part).unwrap()));
 
         let header_bytes = front.len() + 49 * self.sections.len() + behind.len();
         let mut body = vec![0; (64 + header_bytes).next_multiple_of(64)];
@@ -96,7 +103,7 @@ impl Sample {
         front.extend(behind);
         body[64..64 + header_bytes].copy_from_slice(&front);
         body[..8].copy_from_slice(b"\x89DMX\r\n\x1a\n");
-        body[8] = 1;
+        body[8] = 2;
         body[12..16].copy_from_slice(&(header_bytes as u32).to_le_bytes());
         seal(&mut body);
         body
@@ -192,7 +199,8 @@ pub(crate) fn tiny() -> Sample {
     s
 }
 
-/// Every operator once at least: an attention layer, a Mamba layer and a Mamba-2 layer.
+/// Every operator once at least: an attention layer, a Mamba layer and a Mamba-2 layer, with an exit behind the first
+/// two.
 pub(crate) fn hybrid() -> Sample {
     let mut s = Sample::new(8, 5);
     let table = s.matrix("embed.table", 5, 8);
@@ -211,12 +219,58 @@ pub(crate) fn hybrid() -> Sample {
     s.op(Op::RmsNorm { x: row, weight: norm, out: normed, group: 8, eps: 1e-5 });
     let logits = s.one(5);
     s.program.logits = s.op(Op::Linear { x: normed, weight: table, bias: None, out: logits });
+    calm_exit(&mut s, norm, table);
+    mamba_exit(&mut s, norm, table);
     (1..).zip(&mut s.program.segments).for_each(|(layers, segment)| segment.layers = layers);
     s.meta.n_layers = 3;
     let tokenizer = br#"{"model":{}}"#.to_vec();
     let name = "tokenizer.json".to_owned();
     s.sections.push(Stored { kind: SectionKind::Tokenizer, name, bytes: tokenizer });
     s
+}
+
+/// One layer decides, on one row.
+fn calm_exit(s: &mut Sample, norm: TensorId, table: TensorId) {
+    let (first_op, residual) = (s.program.ops.len() as u16, s.program.segments[0].residual);
+    let (row, score) = (s.one(8), s.one(2));
+    s.op(Op::Select { x: residual, out: row });
+    let weight = s.matrix("calm", 2, 8);
+    s.op(Op::Linear { x: row, weight, bias: None, out: score });
+    exit_head(s, Classifier::Calm, first_op, score, norm, table);
+}
+
+/// A Mamba block decides: it has a state, so it sees every row, and selects last.
+fn mamba_exit(s: &mut Sample, norm: TensorId, table: TensorId) {
+    let (first_op, residual) = (s.program.ops.len() as u16, s.program.segments[1].residual);
+    let weight = s.matrix("probe.in", 4, 8);
+    let x = s.linear(residual, weight);
+    let weight = s.weight("probe.conv", Layout::Plain, 2, 4);
+    let (state, out) = (s.state(1, 4), s.many(4));
+    s.op(Op::CausalConv { x, weight, bias: None, state, out, activation: Activation::Silu });
+    let (row, score) = (s.one(4), s.one(2));
+    s.op(Op::Select { x: out, out: row });
+    let weight = s.matrix("probe.out", 2, 4);
+    s.op(Op::Linear { x: row, weight, bias: None, out: score });
+    exit_head(s, Classifier::Mamba, first_op, score, norm, table);
+}
+
+fn exit_head(
+    s: &mut Sample,
+    classifier: Classifier,
+    first_op: u16,
+    score: TensorId,
+    norm: TensorId,
+    table: TensorId,
+) {
+    let (segment, probe_end) = (s.program.exits.len() as u16, s.program.ops.len() as u16);
+    let (row, normed, logits) = (s.one(8), s.one(8), s.one(5));
+    let x = s.program.segments[usize::from(segment)].residual;
+    s.op(Op::Select { x, out: row });
+    s.op(Op::RmsNorm { x: row, weight: norm, out: normed, group: 8, eps: 1e-5 });
+    s.op(Op::Linear { x: normed, weight: table, bias: None, out: logits });
+    let end_op = s.program.ops.len() as u16;
+    let exit = Exit { segment, classifier, first_op, probe_end, end_op, score, logits };
+    s.program.exits.push(exit);
 }
 
 fn attention_layer(s: &mut Sample, h: TensorId, norm: TensorId) -> TensorId {

@@ -6,13 +6,14 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use clap::Args;
 use dynamax_bundle::{Kind, Op, Program, Rows};
+use dynamax_config::show_bytes as show;
+use dynamax_session::{Session, machine::peak_rss_bytes};
 use serde::Serialize;
 
 use super::print_json;
 use crate::machine;
-use crate::quantity::show;
-use crate::session::{self, DecodeArguments, Session};
-use crate::source::Demo;
+use crate::session::DecodeArguments;
+use crate::source::{self, Demo};
 
 /// Measure prompt and decode speed.
 #[derive(Args, Debug)]
@@ -67,13 +68,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         arguments.prompt > 0 && arguments.n > 0 && arguments.repetitions > 0,
         "-p, -n and -r start at 1"
     );
-    let source = session::source(arguments.bundle.as_ref(), arguments.demo)?;
+    let source = source::source(arguments.bundle.as_ref(), arguments.demo)?;
     let mut decode = arguments.decode.clone();
     decode.context.get_or_insert((arguments.prompt + arguments.n) as u32);
-    let session = Session::open(&source, &decode)?;
+    let session = decode.open(&source)?;
     let (prefill_s, decode_s) = measure(&session, arguments)?;
     // Before the stream is measured, whose memory is not the model's.
-    let peak_rss_bytes = machine::peak_rss_bytes();
+    let peak_rss_bytes = peak_rss_bytes();
     let bytes = bytes_per_token(session.model().program(), arguments);
     let decode_tok_s = arguments.n as f64 / decode_s;
     let report = Report {

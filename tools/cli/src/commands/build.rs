@@ -6,13 +6,13 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use dynamax_bundle::DType;
-use dynamax_models::build::{BuildOptions, Built, Draft};
+use dynamax_config::show_bytes as show;
+use dynamax_models::build::{BuildOptions, Built, Draft, ExitSource};
+use dynamax_session::{Source, keys};
 use serde::Serialize;
 
-use super::print_json;
+use super::{print_json, sign};
 use crate::progress;
-use crate::quantity::show;
-use crate::source::Source;
 
 /// Import a checkpoint, quantize, lower, plan and pack it.
 #[derive(Args, Debug)]
@@ -20,6 +20,7 @@ use crate::source::Source;
 Examples:
   dynamax build ./Mistral-7B-v0.3 -o m.dmx                 q4, 4.5 bits per weight
   dynamax build ./mamba2-130m -o m.dmx --quant q8          8.5 bits per weight
+  dynamax build ./mistral -o m.dmx --exits ./exits         with early exits
   dynamax build ./llama -o m.dmx --quant f32 --context 512 as trained, for comparisons")]
 pub(crate) struct Arguments {
     /// Directory with config.json, model.safetensors (or shards) and tokenizer.json.
@@ -39,6 +40,16 @@ pub(crate) struct Arguments {
     /// Rows of a prompt computed together by default.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     rows: u32,
+    /// Folder with exits that `dynamax exits` trained for this checkpoint; by default those beside the checkpoint, if
+    /// there are any. "none" leaves them out.
+    #[arg(long, value_name = "DIR")]
+    exits: Option<PathBuf>,
+    /// Sign it with this secret key, as `dynamax sign` does.
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
+    /// The version that the signed bundle gets; by default the time in seconds.
+    #[arg(long, requires = "sign")]
+    counter: Option<u64>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -85,6 +96,7 @@ struct Report {
     seconds: f64,
     snr_db_min: Option<f64>,
     snr_db_mean: Option<f64>,
+    signed_with: Option<String>,
     warnings: Vec<String>,
 }
 
@@ -96,21 +108,34 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         "{}: not a directory; give the directory of a checkpoint (config.json, model.safetensors)",
         checkpoint.display()
     );
+    // Before the work: a key that cannot be read should not cost a build.
+    let key = arguments.sign.as_deref().map(keys::read_secret).transpose()?;
     let options = BuildOptions {
         quant: arguments.quant.into(),
         kv: arguments.kv.map(|kv| if kv == Kv::F16 { DType::F16 } else { DType::F32 }),
         context: arguments.context,
         max_rows: arguments.rows,
+        exits: match &arguments.exits {
+            None => ExitSource::Beside,
+            Some(none) if none.as_os_str() == "none" => ExitSource::Nowhere,
+            Some(folder) => ExitSource::Folder(folder.clone()),
+        },
     };
     let draft = Draft::open(checkpoint, &options)?;
     let bar = progress::bytes(draft.file_len(), "packing");
     let built = draft.write(&arguments.output, &mut |bytes| bar.inc(bytes))?;
     bar.finish_and_clear();
     Source::open(&arguments.output)?.note_whole()?;
+    let counter = arguments.counter.unwrap_or_else(sign::now);
+    let signature =
+        key.map(|key| keys::sign_in_place(&arguments.output, &key, counter)).transpose()?;
     for warning in &built.warnings {
         eprintln!("dynamax: warning: {warning}");
     }
-    let report = report(arguments, &built, start.elapsed().as_secs_f64());
+    let report = Report {
+        signed_with: signature.map(|signature| signature.key.to_string()),
+        ..report(arguments, &built, start.elapsed().as_secs_f64())
+    };
     if arguments.json {
         return print_json(&report);
     }
@@ -146,6 +171,7 @@ fn report(arguments: &Arguments, built: &Built, seconds: f64) -> Report {
         seconds,
         snr_db_min: snr.iter().copied().min_by(f64::total_cmp),
         snr_db_mean: (!snr.is_empty()).then(|| snr.iter().sum::<f64>() / snr.len() as f64),
+        signed_with: None,
         warnings: built.warnings.clone(),
     }
 }

@@ -87,7 +87,7 @@ fn compare_lowered(checkpoint: &Path, golden: &Golden) -> Result<(f64, bool)> {
         Bundle::parse(Line::as_bytes(&aligned, bytes.len())).context("the lowered bundle")?;
     let program = bundle.program_buf()?;
     let context = (golden.prompt_ids.len() + golden.greedy_ids.len()) as u32;
-    let settings = Settings { context, max_rows: context.min(7) };
+    let settings = Settings::new(context, context.min(7));
     let loaded =
         Loaded::new(program, |index: u16| bundle.section(index.into()), u32::MAX, settings)?;
     let model = loaded.model();

@@ -1,17 +1,17 @@
 //! `dynamax inspect`: what is inside a bundle.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use dynamax_bundle::{Bundle, Kind, ProgramBuf, Rows, SectionKind, Tensor};
+use dynamax_config::show_bytes as show;
 use serde::Serialize;
 
 use super::print_json;
-use crate::quantity::show;
-use crate::session;
-use crate::source::Demo;
+use crate::source::{self, Demo};
 
 /// Show what is inside a bundle.
 #[derive(Args, Debug)]
@@ -53,10 +53,18 @@ struct Report<'b> {
     tokenizer: bool,
     chat_template: bool,
     signed: bool,
-    calibration: Option<()>,
+    signature: Option<Signed>,
+    calibration: Option<Calibrated>,
     operators: BTreeMap<&'static str, usize>,
     created_by: &'b str,
     file_bytes: u64,
+}
+
+/// A claim: `dynamax verify --key` checks it.
+#[derive(Serialize)]
+struct Signed {
+    key: String,
+    counter: u64,
 }
 
 #[derive(Serialize)]
@@ -65,11 +73,46 @@ struct Exit {
     classifier: &'static str,
 }
 
+#[derive(Serialize)]
+struct Calibrated {
+    certificates: Vec<ShownCertificate>,
+}
+
+#[derive(Serialize)]
+struct ShownCertificate {
+    state: &'static str,
+    thresholds: Vec<f32>,
+    risk: f32,
+    confidence: f32,
+    n: u64,
+    unit: &'static str,
+    observed: f32,
+    depth_mean: f32,
+    data_hash: String,
+}
+
+impl fmt::Display for ShownCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: at most {} disagree with confidence {}, thresholds {:?}; {:.4} of {} {} did, at depth {:.0} %",
+            self.state,
+            self.risk,
+            self.confidence,
+            self.thresholds,
+            self.observed,
+            self.n,
+            self.unit,
+            100.0 * self.depth_mean
+        )
+    }
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let source = session::source(arguments.bundle.as_ref(), arguments.demo)?;
+    let source = source::source(arguments.bundle.as_ref(), arguments.demo)?;
     let bundle = source.verified()?;
     let program = bundle.program_buf().with_context(|| source.path().display().to_string())?;
-    let report = report(&bundle, &program, source.bytes().len() as u64);
+    let report = report(&bundle, &program, source.bytes().len() as u64)?;
     if arguments.json {
         return print_json(&report);
     }
@@ -80,7 +123,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn report<'b>(bundle: &Bundle<'b>, program: &ProgramBuf, file_bytes: u64) -> Report<'b> {
+fn report<'b>(bundle: &Bundle<'b>, program: &ProgramBuf, file_bytes: u64) -> Result<Report<'b>> {
     let meta = bundle.meta();
     let weights =
         program.tensors.iter().filter(|tensor| matches!(tensor.kind, Kind::Weight { .. }));
@@ -94,14 +137,14 @@ fn report<'b>(bundle: &Bundle<'b>, program: &ProgramBuf, file_bytes: u64) -> Rep
         *operators.entry(op.name()).or_default() += 1;
     }
     let weights_bytes: u64 = bytes_by_dtype.values().sum();
-    Report {
+    Ok(Report {
         name: meta.name,
         arch: meta.architecture,
         params: meta.params,
         quant: meta.quant.name(),
         kv: meta.kv.name(),
         segments: program.segments.len(),
-        exits: Vec::new(),
+        exits: program.exits.iter().map(|exit| shown_exit(program, exit)).collect(),
         layers: meta.n_layers,
         d_model: meta.d_model,
         vocab_size: meta.vocab_size,
@@ -113,12 +156,40 @@ fn report<'b>(bundle: &Bundle<'b>, program: &ProgramBuf, file_bytes: u64) -> Rep
         max_rows: meta.max_rows,
         tokenizer: bundle.find(SectionKind::Tokenizer).is_some(),
         chat_template: bundle.find(SectionKind::ChatTemplate).is_some(),
-        signed: false,
-        calibration: None,
+        signed: bundle.signature().is_some(),
+        signature: bundle
+            .signature()
+            .map(|signature| Signed { key: signature.key.to_string(), counter: signature.counter }),
+        calibration: calibrated(bundle, program.exits.len())?,
         operators,
         created_by: meta.created_by,
         file_bytes,
-    }
+    })
+}
+
+/// The certificates, if there are any.
+fn calibrated(bundle: &Bundle<'_>, exits: usize) -> Result<Option<Calibrated>> {
+    let Some(calibration) = bundle.calibration()? else { return Ok(None) };
+    let certificates = calibration
+        .certificates()
+        .map(|certificate| ShownCertificate {
+            state: certificate.state.name(),
+            thresholds: certificate.thresholds[..exits].to_vec(),
+            risk: certificate.risk,
+            confidence: certificate.confidence,
+            n: certificate.n,
+            unit: certificate.unit.plural(),
+            observed: certificate.observed,
+            depth_mean: certificate.depth_mean,
+            data_hash: certificate.data.to_string(),
+        })
+        .collect();
+    Ok(Some(Calibrated { certificates }))
+}
+
+fn shown_exit(program: &ProgramBuf, exit: &dynamax_bundle::Exit) -> Exit {
+    let segment = &program.segments[usize::from(exit.segment)];
+    Exit { after_layer: segment.layers, classifier: exit.classifier.name() }
 }
 
 fn show_report(report: &Report<'_>) {
@@ -150,13 +221,31 @@ fn show_report(report: &Report<'_>) {
     line("context", format!("{}, at most {}", tokens(report.context), tokens(report.context_max)));
     line("rows", format!("{} at a time", report.max_rows));
     line("kv cache", report.kv.to_owned());
-    line("segments", format!("{}, {} exits", report.segments, report.exits.len()));
+    line("segments", report.segments.to_string());
+    let exits =
+        report.exits.iter().map(|exit| format!("{} ({})", exit.after_layer, exit.classifier));
+    line(
+        "exits",
+        match report.exits.is_empty() {
+            true => "none".to_owned(),
+            false => format!("after layers {}", exits.collect::<Vec<_>>().join(", ")),
+        },
+    );
     let operators = report.operators.iter().map(|(name, count)| format!("{count} {name}"));
     line("operators", operators.collect::<Vec<_>>().join(", "));
     line("tokenizer", yes(report.tokenizer));
     line("chat template", yes(report.chat_template));
-    line("calibration", "none".to_owned());
-    line("signature", yes(report.signed));
+    let certificates = report.calibration.iter().flat_map(|calibrated| &calibrated.certificates);
+    for certificate in certificates.clone() {
+        line("calibration", certificate.to_string());
+    }
+    if certificates.count() == 0 {
+        line("calibration", "none".to_owned());
+    }
+    let signature = report.signature.as_ref();
+    let signature =
+        signature.map(|Signed { key, counter }| format!("version {counter}, key {key}"));
+    line("signature", signature.unwrap_or_else(|| "none".to_owned()));
     line("made by", report.created_by.to_owned());
 }
 

@@ -7,17 +7,16 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use dynamax_bundle::ProgramBuf;
+use dynamax_config::{Board, Bytes, Isa, show_bytes as show};
 use dynamax_engine::model::{Owner, PlannedBuffer, fit};
 use dynamax_engine::{LoadError, Loaded};
 use dynamax_plan::{Buffer, svg_picture, text_picture};
 use serde::Serialize;
 
 use super::print_json;
-use crate::board::Board;
+use crate::board;
 use crate::failure::Failure;
-use crate::quantity::{Bytes, show};
-use crate::session;
-use crate::source::Demo;
+use crate::source::{self, Demo};
 
 /// Show the memory plan of a bundle, or plan bare buffers.
 #[derive(Args, Debug)]
@@ -94,10 +93,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn plan_bundle(arguments: &Arguments) -> Result<()> {
-    let source = session::source(arguments.bundle.as_ref(), arguments.demo)?;
+    let source = source::source(arguments.bundle.as_ref(), arguments.demo)?;
     let bundle = source.bundle()?;
     let program = bundle.program_buf().with_context(|| source.path().display().to_string())?;
-    let settings = session::settings(&bundle, arguments.context, arguments.rows);
+    let settings = dynamax_session::settings(&bundle, arguments.context, arguments.rows);
     let context_max = bundle.meta().context_max;
     let loaded = Loaded::new(
         program.clone(),
@@ -107,9 +106,9 @@ fn plan_bundle(arguments: &Arguments) -> Result<()> {
     )?;
     let report = report(&loaded, &program);
     show_report(arguments, &report)?;
-    let board = arguments.board.as_deref().map(Board::named).transpose()?;
+    let board = arguments.board.as_deref().map(board::named).transpose()?;
     let limit = match &board {
-        Some(board) => Some(board.usable_bytes()?),
+        Some(board) => Some(board::usable_bytes(board)?),
         None => arguments.memory.map(|bytes| bytes.0),
     };
     if let Some(limit) = limit {
@@ -128,9 +127,9 @@ fn show_board(board: &Board, report: &Report) -> Result<()> {
         "fits onto {} ({} of {} usable); {} cores ({}), {} GB/s: at best {at_best:.1} tok/s",
         board.name,
         show(report.total_bytes),
-        show(board.usable_bytes()?),
-        board.cores,
-        board.isa,
+        show(board::usable_bytes(board)?),
+        board.cores.unwrap_or(1),
+        board.isa.map_or("any", Isa::name),
         board.bandwidth_gb_s,
     );
     Ok(())

@@ -1,20 +1,21 @@
 //! `dynamax run`: speaks from a bundle.
 
 use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use dynamax_engine::{Decoder, Sampler};
+use dynamax_config::show_bytes as show;
+use dynamax_session::generator::{Ask, Eos, Outcome, Token};
+use dynamax_session::{Generator, Session, Text, TextStream, machine};
 use serde::Serialize;
 
 use super::print_json;
-use crate::machine;
-use crate::quantity::show;
-use crate::session::{self, DecodeArguments, SamplingArguments, Session};
-use crate::source::Demo;
-use crate::text::{Text, TextStream};
+use crate::eval::tint::ansi;
+use crate::session::{DecodeArguments, SamplingArguments};
+use crate::source::{self, Demo};
 
 /// Generate text.
 #[derive(Args, Debug)]
@@ -54,8 +55,8 @@ const DEFAULT_TOKENS: usize = 128;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (bundle, prompt) = split_inputs(&arguments.inputs);
-    let source = session::source(bundle.as_ref(), arguments.demo)?;
-    let session = Session::open(&source, &arguments.decode)?;
+    let source = source::source(bundle.as_ref(), arguments.demo)?;
+    let session = arguments.decode.open(&source)?;
     let text = Text::of(&session.bundle)?;
     let prompt = match (&arguments.tokens_in, prompt) {
         (Some(ids), _) => ids.clone(),
@@ -119,34 +120,33 @@ fn generate(
 ) -> Result<Answer> {
     let started = Instant::now();
     let mut memory = session.memory();
-    let mut sampler_memory = session.sampler_memory();
-    let model = session.model();
-    let mut sampler =
-        Sampler::new(arguments.sampling.resolve()?, model.vocab_size(), &mut sampler_memory);
-    let mut decoder = session.decoder(&mut memory);
-    let n = tokens_to_generate(prompt.len(), model.settings().context as usize, arguments.n)?;
-
-    sampler.see(prompt);
-    let mut out = Out::new(text, prompt, arguments.json);
-    let mut next = sampler.choose(decoder.feed(prompt)?);
-    let ttft_s = started.elapsed().as_secs_f64();
-    let mut latencies_s = Vec::with_capacity(n);
-    let mut tokens = Vec::with_capacity(n);
-    while tokens.len() < n {
-        let ends = session.bundle.meta().eos.contains(next) && !arguments.ignore_eos;
-        if ends {
-            break;
+    let context = session.model().settings().context as usize;
+    let ask = Ask {
+        sampling: arguments.sampling.resolve()?,
+        most_tokens: tokens_to_generate(prompt.len(), context, arguments.n)?,
+        eos: if arguments.ignore_eos { Eos::Ignored } else { Eos::Ends },
+        alternatives: None,
+    };
+    let mut generator = Generator::new(session, &mut memory);
+    generator.set_depth(arguments.decode.depth(session)?)?;
+    let segments = session.model().program().segments.len();
+    let mut out = Out::new(text, prompt, arguments.json, segments);
+    let mut tokens = Vec::with_capacity(ask.most_tokens);
+    let mut failed = None;
+    let mut hear = |token: &Token| {
+        tokens.push(token.clone());
+        match out.token(token) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
         }
-        tokens.push(next);
-        out.token(next)?;
-        if tokens.len() < n {
-            let start = Instant::now();
-            next = sampler.choose(decoder.feed(&[next])?);
-            latencies_s.push(start.elapsed().as_secs_f64());
-        }
-    }
+    };
+    let outcome = generator.answer(prompt, &ask, &mut hear)?;
+    failed.map_or(Ok(()), Err)?;
     out.end()?;
-    let report = report(session, &decoder, text, prompt.len(), tokens, ttft_s, &mut latencies_s);
+    let report = report(session, text, prompt.len(), &tokens, &outcome);
     Ok(Answer { report, load_s: session.load_s, total_s: started.elapsed().as_secs_f64() })
 }
 
@@ -165,36 +165,44 @@ fn tokens_to_generate(prompt: usize, context: usize, asked: Option<usize>) -> Re
 
 fn report(
     session: &Session<'_>,
-    decoder: &Decoder<'_>,
     text: &Text,
     prompt_tokens: usize,
-    tokens: Vec<u32>,
-    ttft_s: f64,
-    latencies_s: &mut [f64],
+    tokens: &[Token],
+    outcome: &Outcome,
 ) -> Report {
-    latencies_s.sort_unstable_by(f64::total_cmp);
-    let decode_s: f64 = latencies_s.iter().sum();
-    let last_segment = decoder.model().program().segments.len() as u16 - 1;
+    // The first token comes with the prompt.
+    let mut latencies_ms: Vec<f64> = tokens.iter().skip(1).map(|token| token.ms).collect();
+    latencies_ms.sort_unstable_by(f64::total_cmp);
+    let decode_s = latencies_ms.iter().sum::<f64>() / 1e3;
+    let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
     Report {
-        text: text.decode(&tokens),
-        exits: vec![last_segment; tokens.len()],
-        tokens,
+        text: text.decode(&ids),
+        exits: tokens.iter().map(|token| token.segment).collect(),
+        tokens: ids,
         prompt_tokens,
-        decode_tok_s: rate(latencies_s.len(), decode_s),
-        prefill_tok_s: rate(prompt_tokens, ttft_s),
-        ttft_ms: ttft_s * 1e3,
-        depth_mean: 1.0,
-        agreement: None,
+        decode_tok_s: rate(latencies_ms.len(), decode_s),
+        prefill_tok_s: rate(prompt_tokens, outcome.first_token_ms / 1e3),
+        ttft_ms: outcome.first_token_ms,
+        depth_mean: mean_depth(tokens),
+        agreement: outcome.agreement(),
         energy_mj_per_token: None,
         energy_source: None,
-        latency_ms_p50: quantile(latencies_s, 0.5) * 1e3,
-        latency_ms_p99: quantile(latencies_s, 0.99) * 1e3,
-        planned_bytes: decoder.model().sizes().total_bytes(),
+        latency_ms_p50: quantile(&latencies_ms, 0.5),
+        latency_ms_p99: quantile(&latencies_ms, 0.99),
+        planned_bytes: session.model().sizes().total_bytes(),
         peak_rss_bytes: machine::peak_rss_bytes(),
         backend: "cpu",
         isa: session.isa().name(),
         threads: session.threads(),
     }
+}
+
+/// Mean share of the layers; 1 without tokens.
+fn mean_depth(tokens: &[Token]) -> f64 {
+    if tokens.is_empty() {
+        return 1.0;
+    }
+    tokens.iter().map(|token| token.depth).sum::<f64>() / tokens.len() as f64
 }
 
 fn rate(count: usize, seconds: f64) -> f64 {
@@ -210,17 +218,28 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
 /// Streams text to stdout.
 struct Out<'t> {
     stream: Option<TextStream<'t>>,
+    /// Tokens are tinted by their depth, on a terminal.
+    tints: bool,
+    segments: usize,
 }
 
 impl<'t> Out<'t> {
-    fn new(text: &'t Text, prompt: &[u32], json: bool) -> Self {
-        Self { stream: (!json).then(|| TextStream::new(text, prompt)) }
+    fn new(text: &'t Text, prompt: &[u32], json: bool, segments: usize) -> Self {
+        let tints = std::io::stdout().is_terminal();
+        Self { stream: (!json).then(|| TextStream::new(text, prompt)), tints, segments }
     }
 
-    fn token(&mut self, token: u32) -> Result<()> {
+    fn token(&mut self, token: &Token) -> Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
+        let piece = stream.push(token.id);
         let mut out = std::io::stdout().lock();
-        out.write_all(stream.push(token).as_bytes())?;
+        match self.tints {
+            true => {
+                let tinted = ansi(&piece, token.segment, self.segments);
+                out.write_all(tinted.as_bytes())?;
+            }
+            false => out.write_all(piece.as_bytes())?,
+        }
         out.flush()?;
         Ok(())
     }
@@ -240,11 +259,15 @@ fn summarise(answer: &Answer) -> Result<()> {
     let used = answer.report.peak_rss_bytes.map_or_else(|| "unknown".into(), show);
     let (dim, plain) =
         if std::io::stderr().is_terminal() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+    let agreement = answer
+        .report
+        .agreement
+        .map_or_else(String::new, |share| format!(" · agreement {:.1} %", 100.0 * share));
     let mut err = std::io::stderr().lock();
     writeln!(
         err,
         "{dim}{} tokens in {:.2} s · {decode_tok_s:.1} tok/s · {latency_ms_p50:.2} ms/token · prompt \
-         {prefill_tok_s:.0} tok/s · load {:.0} ms · depth {:.0} % · energy not measured · memory planned {}, used \
+         {prefill_tok_s:.0} tok/s · load {:.0} ms · depth {:.0} %{agreement} · energy not measured · memory planned {}, used \
          {used} · {} {} × {}{plain}",
         tokens.len(),
         answer.total_s,

@@ -1,5 +1,6 @@
 //! `dynamax train`: a small model from nothing, on plain text.
 
+mod exit_flags;
 mod flags;
 
 use std::io::IsTerminal;
@@ -10,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use dynamax_models::exits::Evaluation;
 use dynamax_models::train::{Limit, Run, Step, read_recipe};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::print_json;
+use super::{exit_table, print_json};
 use crate::progress;
 use flags::Flags;
 
@@ -24,6 +26,7 @@ use flags::Flags;
 Examples:
   dynamax train --arch mamba2 --text books/*.txt --out ./mine --minutes 30
   dynamax train --arch transformer --text a.txt --out ./small --layers 4 --d-model 128 --epochs 2
+  dynamax train --arch mamba2 --text books/*.txt --out ./mine --exits    tokens may leave early
   dynamax train --out ./mine --resume --minutes 60         go on, where it stopped
   dynamax build ./mine -o mine.dmx --quant q8              then make a bundle of it
 
@@ -70,6 +73,8 @@ struct Report {
     seconds: f64,
     params: usize,
     is_complete: bool,
+    /// What the exits are worth, if there are some.
+    exits: Option<Evaluation>,
 }
 
 /// Times that all text is seen, if nothing else is said.
@@ -87,7 +92,7 @@ const SMOOTHING: f64 = 0.02;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let limit = limit(arguments)?;
-    let threads = arguments.threads.unwrap_or_else(crate::machine::default_threads);
+    let threads = arguments.threads.unwrap_or_else(dynamax_session::machine::default_threads);
     ensure!(threads > 0, "--threads starts at 1");
     // In a pool of its own: burn's operators take the threads of the pool that they are called from.
     let pool = rayon::ThreadPoolBuilder::new()
@@ -174,8 +179,12 @@ impl Training {
         }
         let seconds = self.start.elapsed().as_secs_f64();
         self.run.save()?;
+        let exits = self.run.evaluate_exits(usize::MAX);
+        if exits.is_some() {
+            self.run.finish(exits.clone())?;
+        }
         self.bar.finish_and_clear();
-        Ok(self.report(seconds))
+        Ok(self.report(seconds, exits))
     }
 
     fn tell(&mut self, step: &Step) {
@@ -189,8 +198,9 @@ impl Training {
         self.bar.set_message(format!("step {} · loss {smooth:.3} · {speed:.0} tok/s", step.step));
         if step.step.is_multiple_of(self.log_every) {
             eprintln!(
-                "step {} · loss {smooth:.4} · gradient {:.2} · rate {:.2e} · {speed:.0} tok/s · {:.1} %",
+                "step {} · loss {smooth:.4}{} · gradient {:.2} · rate {:.2e} · {speed:.0} tok/s · {:.1} %",
                 step.step,
+                exit_table::step(&step.exits),
                 step.norm,
                 step.rate,
                 100.0 * step.progress
@@ -212,8 +222,11 @@ impl Training {
         if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 }
     }
 
-    fn report(&self, seconds: f64) -> Report {
-        let held_out_loss = self.run.held_out_loss(usize::MAX);
+    fn report(&self, seconds: f64, exits: Option<Evaluation>) -> Report {
+        let held_out_loss = match &exits {
+            Some(exits) => exits.full_loss,
+            None => self.run.held_out_loss(usize::MAX),
+        };
         Report {
             out: self.run.dir().to_owned(),
             steps: self.run.steps(),
@@ -225,6 +238,7 @@ impl Training {
             seconds: self.run.seconds(),
             params: self.run.params(),
             is_complete: self.run.is_done(),
+            exits,
         }
     }
 }
@@ -240,8 +254,12 @@ fn show(report: &Report) -> Result<()> {
         report.held_out_loss,
         report.held_out_perplexity
     );
+    if let Some(exits) = &report.exits {
+        print!("{}", exit_table::table(exits));
+    }
     let next = if report.is_complete {
-        format!("dynamax build {out} -o model.dmx --quant q8")
+        let exits = if report.exits.is_some() { format!(" --exits {out}") } else { String::new() };
+        format!("dynamax build {out} -o model.dmx --quant q8{exits}")
     } else {
         format!("stopped early; go on with: dynamax train --out {out} --resume")
     };

@@ -7,6 +7,8 @@ use clap::{Args, ValueEnum};
 use dynamax_models::train::{Architecture, Recipe};
 use serde::Serialize;
 
+use super::exit_flags::ExitFlags;
+
 /// What kind of model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -78,6 +80,9 @@ pub(super) struct Flags {
     /// Decides initial weights and the order of the text [default: 0].
     #[arg(long, help_heading = "Schedule")]
     seed: Option<u64>,
+    #[command(flatten)]
+    #[serde(skip)]
+    exits: ExitFlags,
 }
 
 impl Flags {
@@ -119,6 +124,7 @@ impl Flags {
             weight_decay: self.weight_decay.unwrap_or(0.1),
             clip: self.clip.unwrap_or(1.0),
             seed: self.seed.unwrap_or(0),
+            exits: self.exits.recipe(d_model, self.layers.unwrap_or(8))?,
         })
     }
 
@@ -129,7 +135,8 @@ impl Flags {
         let differs = |(name, value): (&String, &serde_json::Value)| {
             (!value.is_null() && value != &stored[name]).then(|| name.replace('_', "-"))
         };
-        Ok(given.as_object().and_then(|given| given.iter().find_map(differs)))
+        let shape = given.as_object().and_then(|given| given.iter().find_map(differs));
+        Ok(shape.or(self.exits.differs_from(recipe)?))
     }
 
     /// Whole paths: a run may be gone on with from another folder.
@@ -180,6 +187,30 @@ mod tests {
             other.differs_from(&recipe).unwrap().as_deref(),
             Some("seq-len"),
             "as it is written"
+        );
+    }
+
+    #[test]
+    fn exits_that_differ_are_named_and_those_not_given_do_not() {
+        let with = |exits: &[&str]| {
+            #[derive(clap::Parser)]
+            struct Line {
+                #[command(flatten)]
+                flags: Flags,
+            }
+            let line = ["train", "--arch", "mamba2", "--text", "Cargo.toml"];
+            <Line as clap::Parser>::parse_from(line.iter().chain(exits)).flags
+        };
+        let recipe = with(&["--exits", "4,6", "--classifier", "calm"]).recipe().unwrap();
+        let differs = |exits: &[&str]| with(exits).differs_from(&recipe).unwrap();
+        assert_eq!(differs(&["--exits", "4,6"]), None, "the classifier was not given");
+        assert_eq!(differs(&["--exits", "4,5"]).as_deref(), Some("exits"), "other places");
+        let other = differs(&["--exits", "4,6", "--classifier", "mamba"]);
+        assert_eq!(other.as_deref(), Some("classifier"), "another kind");
+        assert_eq!(
+            with(&["--exits"]).recipe().unwrap().exits.unwrap().exits.len(),
+            4,
+            "by default"
         );
     }
 }

@@ -1,0 +1,284 @@
+//! From samples of power to joules between two moments.
+//!
+//! ```text
+//! power ▲      ╱●╲       energy = Σ ½·(p[i] + p[i+1])·(t[i+1] − t[i])
+//!       │  ●──╱   ╲──●
+//!       └──┬───┬───┬──┬──▶ time
+//! ```
+//!
+//! A meter may disappear, fall silent, freeze or talk nonsense. Each is a [`MeterFault`]; energy of such a time is not made up, it
+//! is missing, and whoever asks for it is told so.
+
+use core::fmt;
+
+use crate::units::{Microjoules, Microseconds, Milliwatts};
+
+/// What is wrong with a meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MeterFault {
+    /// It does not answer: the file or the chip is gone.
+    Gone,
+    /// Its answer is no number, or out of its range.
+    Nonsense,
+    /// It answers the same for so long that it cannot be measuring.
+    Frozen,
+    /// Samples are further apart than the energy between them could be told.
+    Silent,
+}
+
+impl MeterFault {
+    /// A stable number for logs of devices without text.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Gone => 601,
+            Self::Nonsense => 602,
+            Self::Frozen => 603,
+            Self::Silent => 604,
+        }
+    }
+}
+
+impl fmt::Display for MeterFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => {
+                "the power meter does not answer: check the wire, the driver, and who may read it"
+            }
+            Self::Nonsense => {
+                "the power meter answers what cannot be: check the rail and the shunt"
+            }
+            Self::Frozen => "the power meter repeats itself: it is no longer measuring",
+            Self::Silent => {
+                "samples of power are too far apart: the sampling thread does not get to run"
+            }
+        })
+    }
+}
+
+impl core::error::Error for MeterFault {}
+
+/// What a meter can plausibly answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plausible {
+    /// Most power that the board can draw.
+    pub most: Milliwatts,
+    /// Equal samples after which a meter counts as frozen.
+    pub frozen_after: u32,
+    /// Longest time between two samples.
+    pub gap: Microseconds,
+}
+
+impl Plausible {
+    /// For samples about this far apart: 150 W, ten seconds of the same answer, a gap of a quarter second or 25 samples.
+    #[must_use]
+    pub fn every(interval: Microseconds) -> Self {
+        let interval = interval.0.max(1);
+        Self {
+            most: Milliwatts(150_000),
+            frozen_after: u32::try_from(10_000_000 / interval).unwrap_or(u32::MAX).max(64),
+            gap: Microseconds((25 * interval).max(250_000)),
+        }
+    }
+}
+
+/// Adds samples up.
+#[derive(Clone, Copy, Debug)]
+pub struct Integrator {
+    plausible: Plausible,
+    last: Option<(Microseconds, Milliwatts)>,
+    nanojoules: u128,
+    equal: u32,
+    fault: Option<MeterFault>,
+    /// Faults so far: two moments with the same number have no fault between them.
+    faults: u32,
+}
+
+/// Where a meter stands at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The moment.
+    pub at: Microseconds,
+    /// Energy since the start.
+    pub energy: Microjoules,
+    /// Power at the last sample.
+    pub power: Milliwatts,
+    /// Faults since the start.
+    pub faults: u32,
+    /// The fault that holds.
+    pub fault: Option<MeterFault>,
+}
+
+impl Reading {
+    /// Energy since an earlier reading.
+    ///
+    /// # Errors
+    ///
+    /// The fault that came between, and makes the energy unknown.
+    pub fn since(&self, earlier: &Self) -> Result<Microjoules, MeterFault> {
+        match self.fault {
+            Some(fault) => Err(fault),
+            None if self.faults != earlier.faults || earlier.fault.is_some() => {
+                Err(MeterFault::Silent)
+            }
+            None => Ok(self.energy.less(earlier.energy)),
+        }
+    }
+}
+
+impl Integrator {
+    /// Starts at nothing.
+    #[must_use]
+    pub fn new(plausible: Plausible) -> Self {
+        Self { plausible, last: None, nanojoules: 0, equal: 0, fault: None, faults: 0 }
+    }
+
+    /// Adds a sample, or that there was none.
+    pub fn add(&mut self, at: Microseconds, sample: Result<Milliwatts, MeterFault>) {
+        let power = match sample {
+            Ok(power) if power > self.plausible.most => return self.fail(MeterFault::Nonsense),
+            Ok(power) => power,
+            Err(fault) => return self.fail(fault),
+        };
+        if let Some((before, earlier)) = self.last {
+            if at <= before {
+                return;
+            }
+            self.equal = if power == earlier { self.equal.saturating_add(1) } else { 0 };
+            if self.equal >= self.plausible.frozen_after {
+                if self.fault != Some(MeterFault::Frozen) {
+                    self.fail(MeterFault::Frozen);
+                }
+                self.last = Some((at, power));
+                return;
+            }
+            let elapsed = at.since(before);
+            if elapsed > self.plausible.gap {
+                self.fail(MeterFault::Silent);
+            } else {
+                self.nanojoules += u128::from(earlier.0 + power.0) * u128::from(elapsed.0) / 2;
+            }
+        }
+        self.fault = None;
+        self.last = Some((at, power));
+    }
+
+    /// Adds a counter's step: energy that a meter counted itself.
+    pub fn add_energy(&mut self, at: Microseconds, energy: Microjoules) {
+        if let Some((before, _)) = self.last {
+            let elapsed = at.since(before).0.max(1);
+            self.nanojoules += u128::from(energy.0) * 1000;
+            let power = u128::from(energy.0) * 1000 / u128::from(elapsed);
+            self.last = Some((at, Milliwatts(u32::try_from(power).unwrap_or(u32::MAX))));
+        } else {
+            self.last = Some((at, Milliwatts(0)));
+        }
+        self.fault = None;
+    }
+
+    /// Where it stands now: since the last sample, power is taken to have stayed.
+    #[must_use]
+    pub fn read(&self, now: Microseconds) -> Reading {
+        let (at, power) = self.last.unwrap_or_default();
+        let since = if self.last.is_some() { now.since(at) } else { Microseconds(0) };
+        let is_silent = since > self.plausible.gap;
+        let held = if is_silent { 0 } else { u128::from(power.0) * u128::from(since.0) };
+        let energy =
+            Microjoules(u64::try_from((self.nanojoules + held) / 1000).unwrap_or(u64::MAX));
+        let silent = (is_silent || self.last.is_none()).then_some(MeterFault::Silent);
+        Reading { at: now, energy, power, faults: self.faults, fault: self.fault.or(silent) }
+    }
+
+    fn fail(&mut self, fault: MeterFault) {
+        self.faults = self.faults.wrapping_add(1);
+        self.fault = Some(fault);
+        self.last = None;
+        self.equal = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1000;
+
+    fn integrator() -> Integrator {
+        Integrator::new(Plausible::every(Microseconds(10 * MS)))
+    }
+
+    #[test]
+    fn energy_is_the_area_under_the_samples() {
+        let mut sum = integrator();
+        sum.add(Microseconds(0), Ok(Milliwatts(1000)));
+        sum.add(Microseconds(10 * MS), Ok(Milliwatts(3000)));
+        sum.add(Microseconds(20 * MS), Ok(Milliwatts(3000)));
+        // 2 W for 10 ms, 3 W for 10 ms, and 3 W for the 5 ms since.
+        let reading = sum.read(Microseconds(25 * MS));
+        assert_eq!(reading.energy, Microjoules(20_000 + 30_000 + 15_000), "{reading:?}");
+        let before = sum.read(Microseconds(20 * MS));
+        assert_eq!(reading.since(&before), Ok(Microjoules(15_000)), "between two readings");
+    }
+
+    #[test]
+    fn faults_make_energy_unknown_and_not_wrong() {
+        let cases = [
+            (Err(MeterFault::Gone), MeterFault::Gone),
+            (Ok(Milliwatts(200_000)), MeterFault::Nonsense),
+        ];
+        for (sample, fault) in cases {
+            let mut sum = integrator();
+            sum.add(Microseconds(0), Ok(Milliwatts(1000)));
+            let before = sum.read(Microseconds(0));
+            sum.add(Microseconds(10 * MS), sample);
+            assert_eq!(
+                sum.read(Microseconds(10 * MS)).since(&before),
+                Err(fault),
+                "while it holds"
+            );
+            sum.add(Microseconds(20 * MS), Ok(Milliwatts(1001)));
+            let back = sum.read(Microseconds(20 * MS));
+            assert_eq!(back.fault, None, "it is back");
+            assert!(back.since(&before).is_err(), "but what it missed is unknown");
+            sum.add(Microseconds(30 * MS), Ok(Milliwatts(1000)));
+            let energy = sum.read(Microseconds(30 * MS)).since(&back);
+            assert_eq!(energy, Ok(Microjoules(10_005)), "and it goes on");
+        }
+    }
+
+    #[test]
+    fn a_meter_that_repeats_itself_is_frozen_until_it_moves() {
+        let mut sum = integrator();
+        let frozen_after = u64::from(sum.plausible.frozen_after);
+        for sample in 0..=frozen_after {
+            assert_eq!(sum.fault, None, "sample {sample}");
+            sum.add(Microseconds(sample * 10 * MS), Ok(Milliwatts(5000)));
+        }
+        assert_eq!(sum.fault, Some(MeterFault::Frozen), "after as many");
+        sum.add(Microseconds((frozen_after + 1) * 10 * MS), Ok(Milliwatts(5040)));
+        assert_eq!(sum.fault, None, "it moves");
+    }
+
+    #[test]
+    fn a_silent_meter_is_noticed_by_who_asks() {
+        let mut sum = integrator();
+        assert_eq!(sum.read(Microseconds(0)).fault, Some(MeterFault::Silent), "no sample yet");
+        sum.add(Microseconds(0), Ok(Milliwatts(1000)));
+        assert_eq!(sum.read(Microseconds(100 * MS)).fault, None, "late");
+        assert_eq!(sum.read(Microseconds(300 * MS)).fault, Some(MeterFault::Silent), "too late");
+    }
+
+    #[test]
+    fn counters_are_added_as_they_are() {
+        let mut sum = integrator();
+        sum.add_energy(Microseconds(0), Microjoules(0));
+        sum.add_energy(Microseconds(10 * MS), Microjoules(50_000));
+        let reading = sum.read(Microseconds(10 * MS));
+        assert_eq!(
+            (reading.energy, reading.power),
+            (Microjoules(50_000), Milliwatts(5000)),
+            "5 W for 10 ms"
+        );
+    }
+}

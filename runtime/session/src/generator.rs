@@ -1,0 +1,320 @@
+//! Where tokens are made: one after the other, for whoever listens.
+//!
+//! A generator remembers what it has fed. A prompt that goes on where the last one ended, as the next turn of a
+//! conversation does, costs its new tokens only; any other starts a new sequence. The answer is the same either way.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use dynamax_engine::{Decoder, ExitError, Line, Sampler, Sampling, StepError};
+
+use crate::depth::Depth;
+use crate::session::Session;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ask {
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Tokens at most; fewer if the planned context ends before.
+    pub most_tokens: usize,
+    /// Whether a token that ends the text ends the answer.
+    pub eos: Eos,
+    /// How many alternatives to report with each token; `None` reports no probabilities at all.
+    pub alternatives: Option<usize>,
+}
+
+/// What a token that ends the text does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Eos {
+    /// It ends the answer, and is not part of it.
+    #[default]
+    Ends,
+    /// It is a token as any other.
+    Ignored,
+}
+
+/// One token of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Token {
+    /// Which.
+    pub id: u32,
+    /// Milliseconds since the token before, or since the prompt began.
+    pub ms: f64,
+    /// The last segment that it went through.
+    pub segment: u16,
+    /// Share of all layers that it went through.
+    pub depth: f64,
+    /// Energy that it took, where that is measured.
+    pub energy_mj: Option<f64>,
+    /// Its natural log-probability under the model, before temperature and filters, if asked for.
+    pub logprob: Option<f64>,
+    /// The most probable ids with their log-probabilities, most probable first, if asked for.
+    pub alternatives: Vec<(u32, f64)>,
+}
+
+/// Why an answer is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The model ended the text.
+    Eos,
+    /// As many tokens as were asked for, or as the planned context holds.
+    Length,
+    /// The listener wants no more.
+    Listener,
+}
+
+/// How an answer went.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// Why it is over.
+    pub end: End,
+    /// Tokens of the prompt that had been fed before.
+    pub reused: usize,
+    /// Milliseconds until the first token was chosen.
+    pub first_token_ms: f64,
+    /// Tokens that had left early and were compared with full depth later.
+    pub revealed: u64,
+    /// Of these, how many were those of full depth.
+    pub agreed: u64,
+}
+
+impl Outcome {
+    const START: Self =
+        Self { end: End::Length, reused: 0, first_token_ms: 0.0, revealed: 0, agreed: 0 };
+
+    /// Share of the tokens compared that were those of full depth.
+    #[must_use]
+    pub fn agreement(&self) -> Option<f64> {
+        (self.revealed > 0).then(|| self.agreed as f64 / self.revealed as f64)
+    }
+}
+
+/// Who hears the tokens.
+pub trait Listener {
+    /// Asked between pieces of a long prompt: whether the answer is still wanted.
+    fn is_there(&mut self) -> bool {
+        true
+    }
+
+    /// Hears a token, and says whether to go on.
+    fn token(&mut self, token: &Token) -> ControlFlow<()>;
+}
+
+impl<F: FnMut(&Token) -> ControlFlow<()>> Listener for F {
+    fn token(&mut self, token: &Token) -> ControlFlow<()> {
+        self(token)
+    }
+}
+
+/// Chunks of a prompt between two questions to the listener. Each piece runs the head once, so that small ones cost.
+const CHUNKS_A_PIECE: usize = 8;
+
+/// Makes tokens with one decoder.
+#[derive(Debug)]
+pub struct Generator<'s> {
+    session: &'s Session<'s>,
+    decoder: Decoder<'s>,
+    sampler_memory: Vec<Line>,
+    /// What the decoder has been fed.
+    fed: Vec<u32>,
+    depth: Depth,
+    /// The last segment that the newest logits come from.
+    segment: u16,
+}
+
+impl<'s> Generator<'s> {
+    /// A generator over `memory`, which [`Session::memory`] gives.
+    pub fn new(session: &'s Session<'s>, memory: &'s mut [Line]) -> Self {
+        let (decoder, sampler_memory) = (session.decoder(memory), session.sampler_memory());
+        Self { session, decoder, sampler_memory, fed: Vec::new(), depth: Depth::Full, segment: 0 }
+    }
+
+    /// Says how deep tokens go from now on, and starts a new sequence.
+    ///
+    /// # Errors
+    ///
+    /// Exits that the bundle does not have, or cannot use so.
+    pub fn set_depth(&mut self, depth: Depth) -> Result<(), ExitError> {
+        self.decoder.use_exits(depth.settings())?;
+        self.fed.clear();
+        self.depth = depth;
+        Ok(())
+    }
+
+    /// Tokens that a sequence may hold.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.decoder.model().settings().context as usize
+    }
+
+    /// Tokens that may follow a prompt of this length. The last one is told but never fed.
+    #[must_use]
+    pub fn room(&self, prompt_tokens: usize) -> usize {
+        (self.context() + 1).saturating_sub(prompt_tokens)
+    }
+
+    /// Answers `prompt`, token by token.
+    ///
+    /// # Errors
+    ///
+    /// A prompt that is empty, has a token that the vocabulary lacks, or is longer than the planned context.
+    pub fn answer(
+        &mut self,
+        prompt: &[u32],
+        ask: &Ask,
+        listener: &mut impl Listener,
+    ) -> Result<Outcome, StepError> {
+        let started = Instant::now();
+        let reused = self.start(prompt);
+        if !self.feed_prompt(prompt, reused, listener)? {
+            return Ok(Outcome { end: End::Listener, reused, ..Outcome::START });
+        }
+        let ask = Ask { most_tokens: ask.most_tokens.min(self.room(prompt.len())), ..*ask };
+        let mut memory = std::mem::take(&mut self.sampler_memory);
+        let mut sampler =
+            Sampler::new(ask.sampling, self.session.model().vocab_size(), &mut memory);
+        sampler.see(prompt);
+        let outcome = self.speak(&mut sampler, &ask, started, listener);
+        self.sampler_memory = memory;
+        outcome.map(|outcome| Outcome { reused, ..outcome })
+    }
+
+    /// Makes the tokens behind the prompt.
+    fn speak(
+        &mut self,
+        sampler: &mut Sampler<'_>,
+        ask: &Ask,
+        started: Instant,
+        listener: &mut impl Listener,
+    ) -> Result<Outcome, StepError> {
+        let mut outcome = Outcome::START;
+        let mut since = started;
+        let decide = self.depth.decision(self.decoder.position(), ask.most_tokens as u32);
+        self.segment = self.session.model().program().segments.len() as u16 - 1;
+        for made in 0..ask.most_tokens {
+            let token = self.choose(sampler, ask, since);
+            since = Instant::now();
+            if made == 0 {
+                outcome.first_token_ms = started.elapsed().as_secs_f64() * 1e3;
+            }
+            if ask.eos == Eos::Ends && self.session.bundle.meta().eos.contains(token.id) {
+                return Ok(Outcome { end: End::Eos, ..outcome });
+            }
+            if listener.token(&token).is_break() {
+                return Ok(Outcome { end: End::Listener, ..outcome });
+            }
+            if made + 1 < ask.most_tokens {
+                let step = self.decoder.step(token.id, &decide)?;
+                self.fed.push(token.id);
+                self.segment = step.segment;
+                outcome.revealed += u64::from(step.revealed);
+                outcome.agreed += u64::from(step.agreed);
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Goes on behind what was fed if `prompt` does, and returns how much of it that is; else starts anew.
+    fn start(&mut self, prompt: &[u32]) -> usize {
+        // Something must be left to feed: logits are those behind the last token fed.
+        if self.fed.len() < prompt.len() && prompt.starts_with(&self.fed) {
+            return self.fed.len();
+        }
+        self.forget();
+        0
+    }
+
+    /// Starts a new sequence.
+    pub fn forget(&mut self) {
+        self.decoder.reset();
+        self.fed.clear();
+    }
+
+    /// Feeds what is left of a prompt; false if the listener went away.
+    fn feed_prompt(
+        &mut self,
+        prompt: &[u32],
+        reused: usize,
+        listener: &mut impl Listener,
+    ) -> Result<bool, StepError> {
+        let context = self.context();
+        if prompt.len() > context {
+            let (need, context) = (prompt.len() as u64, context as u32);
+            return Err(StepError::ContextFull { need, context });
+        }
+        let piece_rows = self.decoder.model().settings().max_rows as usize * CHUNKS_A_PIECE;
+        let rest = &prompt[reused..];
+        if rest.is_empty() {
+            return Err(StepError::Empty);
+        }
+        for piece in rest.chunks(piece_rows) {
+            if !listener.is_there() {
+                return Ok(false);
+            }
+            self.decoder.feed(piece)?;
+            self.fed.extend_from_slice(piece);
+        }
+        Ok(true)
+    }
+
+    /// Chooses the token that follows what was fed. This is the one place where a token is made.
+    fn choose(&mut self, sampler: &mut Sampler<'_>, ask: &Ask, since: Instant) -> Token {
+        let segments = self.session.model().program().segments;
+        let layers = |segment: usize| f64::from(segments[segment].layers.max(1));
+        let depth = layers(self.segment.into()) / layers(segments.len() - 1);
+        let logits = self.decoder.logits();
+        let id = sampler.choose(logits);
+        let probabilities = ask.alternatives.map(|count| log_probabilities(logits, id, count));
+        let (logprob, alternatives) = probabilities.unzip();
+        Token {
+            id,
+            ms: since.elapsed().as_secs_f64() * 1e3,
+            segment: self.segment,
+            depth,
+            energy_mj: None,
+            logprob,
+            alternatives: alternatives.unwrap_or_default(),
+        }
+    }
+}
+
+/// The log-probability of `id`, and the `count` most probable ids with theirs; the first of equals.
+fn log_probabilities(logits: &[f32], id: u32, count: usize) -> (f64, Vec<(u32, f64)>) {
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - max).exp()).sum();
+    let log_sum = max + sum.ln();
+    let mut best: Vec<(u32, f32)> = Vec::with_capacity(count + 1);
+    for (token, logit) in (0..).zip(logits.iter().copied()) {
+        let place = best.partition_point(|(_, other)| *other >= logit);
+        if place < count {
+            best.insert(place, (token, logit));
+            best.truncate(count);
+        }
+    }
+    let alternatives =
+        best.into_iter().map(|(token, logit)| (token, f64::from(logit) - log_sum)).collect();
+    (f64::from(logits[id as usize]) - log_sum, alternatives)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_probabilities_are_those_of_the_softmax() {
+        // Weights 1, e, 1, e²: their sum is 12.1073.
+        let (logprob, alternatives) = log_probabilities(&[0.0, 1.0, 0.0, 2.0], 1, 3);
+        let log_sum = (2.0 + 1_f64.exp() + 2_f64.exp()).ln();
+        assert!((logprob - (1.0 - log_sum)).abs() < 1e-12, "e of the sum: {logprob}");
+        let ids: Vec<u32> = alternatives.iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids, [3, 1, 0], "most probable first, the first of equals");
+        assert!((alternatives[0].1 - (2.0 - log_sum)).abs() < 1e-12, "{alternatives:?}");
+    }
+
+    #[test]
+    fn no_alternatives_may_be_asked_for() {
+        let (logprob, alternatives) = log_probabilities(&[1.0, 1.0], 0, 0);
+        assert!((logprob + 2_f64.ln()).abs() < 1e-12 && alternatives.is_empty(), "{logprob}");
+    }
+}

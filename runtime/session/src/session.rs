@@ -1,0 +1,142 @@
+//! A bundle, loaded and planned, ready to decode.
+
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use dynamax_bundle::Bundle;
+use dynamax_engine::decoder::Crew;
+use dynamax_engine::model::fit;
+use dynamax_engine::{Decoder, Line, Loaded, Model, Settings, Team, sample};
+use dynamax_kernels::Isa;
+
+use crate::machine;
+use crate::source::Source;
+
+/// Whether a bundle's contents are compared with its hashes before they are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Contents {
+    /// They are, unless they have been since the file was last changed.
+    #[default]
+    Verified,
+    /// They are not.
+    Unverified,
+}
+
+/// How a session is set up. The default is what the bundle and the machine say.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Threads; by default one for each core.
+    pub threads: Option<NonZeroUsize>,
+    /// Instruction set of the kernels; by default the best.
+    pub isa: Option<String>,
+    /// Tokens to plan for.
+    pub context: Option<u32>,
+    /// Rows of a prompt computed together.
+    pub rows: Option<u32>,
+    /// Rows whose logits are computed together; by default one.
+    pub head_rows: Option<u32>,
+    /// Bytes that the plan may need at most.
+    pub memory_bytes: Option<u64>,
+    /// Whether contents are hashed.
+    pub contents: Contents,
+}
+
+/// A bundle with its plan.
+#[derive(Debug)]
+pub struct Session<'b> {
+    /// The bundle.
+    pub bundle: Bundle<'b>,
+    loaded: Loaded<'b>,
+    isa: Isa,
+    team: Option<Team>,
+    /// Seconds from the mapped file to here.
+    pub load_s: f64,
+}
+
+impl<'b> Session<'b> {
+    /// Checks, plans and resolves the bundle behind `source`.
+    ///
+    /// # Errors
+    ///
+    /// A bundle that is damaged or unsound, options that it does not allow, a plan that does not fit.
+    pub fn open(source: &'b Source, options: &Options) -> Result<Self> {
+        let start = Instant::now();
+        let bundle = match options.contents {
+            Contents::Verified => source.verified()?,
+            Contents::Unverified => source.bundle()?,
+        };
+        let program = bundle.program_buf().with_context(|| source.path().display().to_string())?;
+        let mut settings = settings(&bundle, options.context, options.rows);
+        settings.head_rows = options.head_rows.map_or(1, |rows| rows.clamp(1, settings.max_rows));
+        let (meta, section) = (bundle.meta(), |index: u16| bundle.section(index.into()));
+        if let Some(limit) = options.memory_bytes {
+            let weights_bytes =
+                program.tensors.iter().filter_map(dynamax_bundle::Tensor::stored_bytes).sum();
+            fit(&program, weights_bytes, meta.context_max, settings, limit)?;
+        }
+        let loaded = Loaded::new(program, section, meta.context_max, settings);
+        let loaded = loaded.with_context(|| source.path().display().to_string())?;
+        let threads = options.threads.map_or_else(machine::default_threads, NonZeroUsize::get);
+        let team = (threads > 1)
+            .then(|| Team::new(threads))
+            .transpose()
+            .context("threads cannot be started")?;
+        let isa = isa(options.isa.as_deref())?;
+        Ok(Self { bundle, loaded, isa, team, load_s: start.elapsed().as_secs_f64() })
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> Model<'_> {
+        self.loaded.model()
+    }
+
+    /// The block of memory that a decoder works in.
+    #[must_use]
+    pub fn memory(&self) -> Vec<Line> {
+        vec![Line::ZERO; self.model().memory_lines()]
+    }
+
+    /// The block of memory that a sampler works in.
+    #[must_use]
+    pub fn sampler_memory(&self) -> Vec<Line> {
+        let bytes = sample::storage_bytes(self.model().vocab_size());
+        vec![Line::ZERO; bytes as usize / Line::BYTES]
+    }
+
+    /// A decoder over `memory`.
+    pub fn decoder<'s>(&'s self, memory: &'s mut [Line]) -> Decoder<'s> {
+        let crew = self.team.as_ref().map_or(Crew::Alone, Crew::Team);
+        Decoder::new(self.model(), memory, self.isa, crew)
+    }
+
+    /// Instruction set of the kernels.
+    #[must_use]
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Threads that work.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.team.as_ref().map_or(1, Team::threads)
+    }
+}
+
+/// What to plan for: what was asked, or else what the bundle says.
+#[must_use]
+pub fn settings(bundle: &Bundle<'_>, context: Option<u32>, rows: Option<u32>) -> Settings {
+    let meta = bundle.meta();
+    let context = context.unwrap_or(meta.context);
+    Settings::new(context, rows.unwrap_or(meta.max_rows.min(context).max(1)))
+}
+
+/// The instruction set with this name, or the best.
+fn isa(name: Option<&str>) -> Result<Isa> {
+    let Some(name) = name else { return Ok(Isa::detect()) };
+    Isa::by_name(name).with_context(|| {
+        let names: Vec<_> = Isa::available().map(Isa::name).collect();
+        format!("--isa {name}: this machine has {}; choose one of these", names.join(", "))
+    })
+}

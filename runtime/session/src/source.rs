@@ -1,0 +1,120 @@
+//! Opens bundles: mapped files, and those inside a binary.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use dynamax_bundle::Bundle;
+use memmap2::Mmap;
+
+use crate::verified::Note;
+
+/// Bytes at a multiple of 64, as sections need them: for a bundle inside a binary.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Aligned<B: ?Sized>(pub B);
+
+/// Where a bundle comes from.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    Mapped(File, Mmap),
+    Embedded(&'static [u8]),
+}
+
+impl Source {
+    /// Maps a file.
+    ///
+    /// # Errors
+    ///
+    /// A path that is no file, or cannot be mapped.
+    pub fn open(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let file = File::open(path).with_context(|| {
+            format!("{shown}: cannot be opened; give the path of a bundle (.dmx)")
+        })?;
+        let is_file =
+            file.metadata().with_context(|| format!("{shown}: cannot be looked at"))?.is_file();
+        anyhow::ensure!(is_file, "{shown}: not a file; give the path of a bundle (.dmx)");
+        #[expect(unsafe_code, reason = "the file is mapped, not read")]
+        // SAFETY: read-only; a bundle is replaced as a whole under its name, never changed in place.
+        let map =
+            unsafe { Mmap::map(&file) }.with_context(|| format!("{shown}: cannot be mapped"))?;
+        Ok(Self { path: path.into(), bytes: Bytes::Mapped(file, map) })
+    }
+
+    /// A bundle inside this binary, with a name for messages.
+    #[must_use]
+    pub fn embedded(name: &str, bytes: &'static Aligned<[u8]>) -> Self {
+        Self { path: name.into(), bytes: Bytes::Embedded(&bytes.0) }
+    }
+
+    /// Where it comes from, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The raw bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Mapped(_, map) => map,
+            Bytes::Embedded(bytes) => bytes,
+        }
+    }
+
+    /// The checked view; contents are not hashed yet.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not a bundle.
+    pub fn bundle(&self) -> Result<Bundle<'_>> {
+        Bundle::parse(self.bytes()).with_context(|| self.path.display().to_string())
+    }
+
+    /// Remembers that this file, just written and hashed on the way, is whole.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not a bundle.
+    pub fn note_whole(&self) -> Result<()> {
+        if let Bytes::Mapped(file, _) = &self.bytes {
+            Note::about(file, self.bundle()?.hash()).inspect(Note::write);
+        }
+        Ok(())
+    }
+
+    /// The checked view, with every section's hash compared: now, or since the file was last changed.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not a bundle, or which section was changed.
+    pub fn verified(&self) -> Result<Bundle<'_>> {
+        let bundle = self.bundle()?;
+        let note = match &self.bytes {
+            Bytes::Mapped(file, _) => Note::about(file, bundle.hash()),
+            Bytes::Embedded(_) => None,
+        };
+        if !note.as_ref().is_some_and(Note::is_there) {
+            self.compare(&bundle)?;
+            note.inspect(Note::write);
+        }
+        Ok(bundle)
+    }
+
+    /// Compares every section with its hash.
+    ///
+    /// # Errors
+    ///
+    /// The first section that was changed.
+    pub fn compare(&self, bundle: &Bundle<'_>) -> Result<()> {
+        let threads = crate::machine::default_threads();
+        bundle.verify_parallel(threads).with_context(|| self.path.display().to_string())
+    }
+}
