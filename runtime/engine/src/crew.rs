@@ -3,44 +3,30 @@
 //! Every worker walks through the same list of operators and does its share of each. A barrier separates an operator
 //! from what depends on other workers' shares. One worker alone needs neither threads nor an operating system.
 
+pub(crate) mod signal;
+
 use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Rounds of spinning before a waiting worker offers its core to others.
-const SPINS: u32 = 1 << 12;
+use signal::{STEP_SPINS, Signal};
 
-/// A barrier that spins: waits are far shorter than a system call.
+/// Where all workers of a crew meet: one number counts those who came, another the meetings.
 #[derive(Debug, Default)]
 pub struct Barrier {
-    arrived: AtomicUsize,
-    generation: AtomicUsize,
+    arrived: Signal,
+    meetings: Signal,
 }
 
 impl Barrier {
     /// Waits until `count` workers are here.
     fn wait(&self, count: usize) {
-        let generation = self.generation.load(Ordering::Acquire);
-        if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == count {
-            self.arrived.store(0, Ordering::Relaxed);
-            self.generation.store(generation.wrapping_add(1), Ordering::Release);
-            return;
-        }
-        let mut spins = 0;
-        while self.generation.load(Ordering::Acquire) == generation {
-            spins += 1;
-            relax(spins);
+        let meeting = self.meetings.number();
+        if self.arrived.raise() + 1 == count {
+            self.arrived.set(0);
+            self.meetings.raise();
+        } else {
+            self.meetings.wait(STEP_SPINS, |number| number != meeting);
         }
     }
-}
-
-/// Passes a moment of waiting: politely at first, then by giving the core away where a system can.
-pub(crate) fn relax(spins: u32) {
-    #[cfg(feature = "std")]
-    if spins >= SPINS {
-        return std::thread::yield_now();
-    }
-    let _ = spins >= SPINS;
-    core::hint::spin_loop();
 }
 
 /// One worker of a crew.
@@ -79,12 +65,12 @@ impl<'c> Worker<'c> {
         }
     }
 
-    /// This worker's share of `total` pieces of equal work: shares are disjoint, in order, and cover all.
+    /// This worker's share of `total` pieces of equal work: shares are disjoint, in order, cover all, and differ by one
+    /// piece at most. The first worker has the largest.
     #[must_use]
     pub fn share(&self, total: usize) -> Range<usize> {
-        let each = total.div_ceil(self.count);
-        let start = total.min(self.index * each);
-        start..total.min(start + each)
+        let start = |index: usize| (total * index).div_ceil(self.count);
+        start(self.index)..start(self.index + 1)
     }
 }
 
@@ -93,18 +79,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_cover_all_pieces_once() {
+    fn shares_cover_all_pieces_once_and_are_even() {
         let barrier = Barrier::default();
         for count in 1..7 {
             for total in 0..40 {
                 let mut next = 0;
                 for index in 0..count {
                     let share = Worker::new(index, count, &barrier).share(total);
-                    assert!(
-                        share.start == next || share.is_empty(),
-                        "{index} of {count} takes {share:?} of {total}"
-                    );
-                    next = next.max(share.end);
+                    assert_eq!(share.start, next, "{index} of {count} takes {share:?} of {total}");
+                    let even = share.len() == total / count || share.len() == total.div_ceil(count);
+                    assert!(even, "{index} of {count} takes {share:?} of {total}");
+                    next = share.end;
                 }
                 assert_eq!(next, total, "{count} workers");
             }

@@ -18,8 +18,9 @@ fn main() {
         conv(isa);
         scan(isa);
         dual(isa);
-        attention(isa, 2048, false);
-        attention(isa, 2048, true);
+        attention(isa, [32, 8, 128], 2048, false);
+        attention(isa, [32, 8, 128], 2048, true);
+        attention(isa, [6, 2, 32], 256, true);
     }
 }
 
@@ -131,8 +132,8 @@ fn dual(isa: Isa) {
     }
 }
 
-fn attention(isa: Isa, positions: usize, f16: bool) {
-    let (n_heads, n_kv_heads, head_dim) = (32, 8, 128);
+fn attention(isa: Isa, shape: [usize; 3], positions: usize, f16: bool) {
+    let [n_heads, n_kv_heads, head_dim] = shape;
     let (q, k) = (numbers(n_heads * head_dim), numbers(n_kv_heads * head_dim));
     let mut out = vec![0.0; n_heads * head_dim];
     let op = Attention {
@@ -149,13 +150,17 @@ fn attention(isa: Isa, positions: usize, f16: bool) {
     let (mut keys, mut values) = (numbers(size), numbers(size));
     let (mut half_keys, mut half_values) = (vec![0x3555_u16; size], vec![0x3555_u16; size]);
     let dtype = if f16 { "f16" } else { "f32" };
-    time(isa, &format!("attention 32/8 x 128, {positions} {dtype}"), || {
-        let (keys, values) = if f16 {
-            (CacheMut::F16(&mut half_keys), CacheMut::F16(&mut half_values))
-        } else {
-            (CacheMut::F32(&mut keys), CacheMut::F32(&mut values))
-        };
-        let mut out = ColumnsMut::new(&mut out, 1, n_heads * head_dim, n_heads * head_dim);
-        isa.attention(&op, 0..n_kv_heads, positions, keys, values, &mut out);
-    });
+    time(
+        isa,
+        &format!("attention {n_heads}/{n_kv_heads} x {head_dim}, {positions} {dtype}"),
+        || {
+            let (keys, values) = if f16 {
+                (CacheMut::F16(&mut half_keys), CacheMut::F16(&mut half_values))
+            } else {
+                (CacheMut::F32(&mut keys), CacheMut::F32(&mut values))
+            };
+            let mut out = ColumnsMut::new(&mut out, 1, n_heads * head_dim, n_heads * head_dim);
+            isa.attention(&op, 0..n_kv_heads, positions, keys, values, &mut out);
+        },
+    );
 }

@@ -130,7 +130,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// Bytes from one panel to the next.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn panel_bytes(&self) -> usize {
         self.panel_bytes
     }
@@ -138,22 +138,38 @@ impl<'a> Matrix<'a> {
     /// Views one panel.
     #[inline]
     pub(crate) fn panel(&self, index: usize) -> Panel<'a> {
-        let bytes = &self.bytes[index * self.panel_bytes..][..self.panel_bytes];
-        let blocks = self.d_in.div_ceil(BLOCK);
         match self.format {
-            Format::F32 => Panel::F32(bytemuck::cast_slice(bytes)),
-            Format::F16 => Panel::F16(bytemuck::cast_slice(bytes)),
-            Format::Q8 => {
-                let (scales, quants) = bytes.split_at(scale_bytes(blocks));
-                let scales = bytemuck::cast_slice(&scales[..blocks * PANEL * 2]);
-                Panel::Q8(Q8Panel { scales, quants: bytemuck::cast_slice(quants) })
-            }
-            Format::Q4 => {
-                let (scales, quants) = bytes.split_at(scale_bytes(blocks));
-                let scales = bytemuck::cast_slice(&scales[..blocks * PANEL * 2]);
-                Panel::Q4(Q4Panel { scales, quants: bytemuck::cast_slice(quants) })
-            }
+            Format::F32 => Panel::F32(bytemuck::cast_slice(self.panel_at(index))),
+            Format::F16 => Panel::F16(bytemuck::cast_slice(self.panel_at(index))),
+            Format::Q8 => Panel::Q8(self.q8_panel(index)),
+            Format::Q4 => Panel::Q4(self.q4_panel(index)),
         }
+    }
+
+    /// Views one panel of a q8 matrix.
+    #[inline(always)]
+    pub(crate) fn q8_panel(&self, index: usize) -> Q8Panel<'a> {
+        let (scales, quants) = self.scales_and_quants(index);
+        Q8Panel { scales, quants: bytemuck::cast_slice(quants) }
+    }
+
+    /// Views one panel of a q4 matrix.
+    #[inline(always)]
+    pub(crate) fn q4_panel(&self, index: usize) -> Q4Panel<'a> {
+        let (scales, quants) = self.scales_and_quants(index);
+        Q4Panel { scales, quants: bytemuck::cast_slice(quants) }
+    }
+
+    #[inline(always)]
+    fn scales_and_quants(&self, index: usize) -> (&'a [[u16; PANEL]], &'a [u8]) {
+        let blocks = self.d_in.div_ceil(BLOCK);
+        let (scales, quants) = self.panel_at(index).split_at(scale_bytes(blocks));
+        (bytemuck::cast_slice(&scales[..blocks * PANEL * 2]), quants)
+    }
+
+    #[inline(always)]
+    fn panel_at(&self, index: usize) -> &'a [u8] {
+        &self.bytes[index * self.panel_bytes..][..self.panel_bytes]
     }
 }
 
@@ -183,6 +199,8 @@ pub(crate) struct Q8Panel<'a> {
 }
 
 impl Q8Panel<'_> {
+    pub(crate) const EMPTY: Self = Self { scales: &[], quants: &[] };
+
     /// Exactly `blocks` blocks, so that one check serves all indices.
     #[inline(always)]
     pub(crate) fn cut(self, blocks: usize) -> Self {
@@ -190,7 +208,7 @@ impl Q8Panel<'_> {
     }
 
     /// Some of its blocks.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn blocks(self, blocks: Range<usize>) -> Self {
         Self { scales: &self.scales[blocks.clone()], quants: &self.quants[blocks] }
     }
@@ -205,6 +223,8 @@ pub(crate) struct Q4Panel<'a> {
 }
 
 impl Q4Panel<'_> {
+    pub(crate) const EMPTY: Self = Self { scales: &[], quants: &[] };
+
     /// Exactly `blocks` blocks, so that one check serves all indices.
     #[inline(always)]
     pub(crate) fn cut(self, blocks: usize) -> Self {
@@ -212,7 +232,7 @@ impl Q4Panel<'_> {
     }
 
     /// Some of its blocks.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn blocks(self, blocks: Range<usize>) -> Self {
         Self { scales: &self.scales[blocks.clone()], quants: &self.quants[blocks] }
     }

@@ -4,7 +4,7 @@
 //! depend on the rows, heads or columns that are computed in the same call, so callers may split them as they like.
 
 mod argmax;
-mod attention;
+pub(crate) mod attention;
 mod causal_conv;
 mod elementwise;
 mod norm;

@@ -1,10 +1,11 @@
 //! A team of threads that runs steps: it spins for the next one briefly, then sleeps.
 
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crate::crew::{Barrier, Worker, relax};
+use crate::crew::signal::{STEP_SPINS, Signal};
+use crate::crew::{Barrier, Worker};
 
 /// Rounds of spinning before an idle worker sleeps: about as long as sampling a token takes.
 const IDLE_SPINS: u32 = 1 << 14;
@@ -16,9 +17,9 @@ type Work<'w> = &'w (dyn Fn(Worker<'_>) + Sync);
 #[derive(Debug, Default)]
 struct Shared {
     /// Goes up with each piece of work; a worker that saw an older number has work to do.
-    epoch: AtomicUsize,
+    epoch: Signal,
     /// Workers (other than the caller) that finished the current piece.
-    finished: AtomicUsize,
+    finished: Signal,
     /// The current piece: points at a [`Work`] on the caller's stack.
     work: AtomicPtr<()>,
     /// The team is being dropped.
@@ -76,11 +77,8 @@ impl Team {
         let _one_at_a_time = self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let work: Work<'_> = &work;
         self.shared.work.store((&raw const work).cast_mut().cast(), Ordering::Relaxed);
-        self.shared.finished.store(0, Ordering::Relaxed);
-        self.shared.epoch.fetch_add(1, Ordering::Release);
-        for thread in &self.threads {
-            thread.thread().unpark();
-        }
+        self.shared.finished.set(0);
+        self.shared.epoch.raise();
         let waits = WaitForAll { shared: &self.shared, others: self.threads.len() };
         work(Worker::new(0, self.threads(), &self.shared.barrier));
         drop(waits);
@@ -91,9 +89,8 @@ impl Team {
 impl Drop for Team {
     fn drop(&mut self) {
         self.shared.ends.store(true, Ordering::Release);
-        self.shared.epoch.fetch_add(1, Ordering::Release);
+        self.shared.epoch.raise();
         for thread in self.threads.drain(..) {
-            thread.thread().unpark();
             // A worker that panicked has already been reported by `run`.
             let _ = thread.join();
         }
@@ -108,11 +105,7 @@ struct WaitForAll<'s> {
 
 impl Drop for WaitForAll<'_> {
     fn drop(&mut self) {
-        let mut spins = 0;
-        while self.shared.finished.load(Ordering::Acquire) < self.others {
-            spins += 1;
-            relax(spins);
-        }
+        self.shared.finished.wait(STEP_SPINS, |finished| finished == self.others);
     }
 }
 
@@ -120,7 +113,7 @@ impl Drop for WaitForAll<'_> {
 fn attend(shared: &Shared, index: usize, count: usize) {
     let mut seen = 0;
     loop {
-        seen = next_epoch(shared, seen);
+        seen = shared.epoch.wait(IDLE_SPINS, |epoch| epoch != seen);
         if shared.ends.load(Ordering::Acquire) {
             return;
         }
@@ -136,30 +129,14 @@ fn attend(shared: &Shared, index: usize, count: usize) {
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(share)).is_err() {
             shared.panicked.store(true, Ordering::Release);
         }
-        shared.finished.fetch_add(1, Ordering::Release);
-    }
-}
-
-/// Waits for an epoch other than `seen`: spins, then sleeps.
-fn next_epoch(shared: &Shared, seen: usize) -> usize {
-    for _ in 0..IDLE_SPINS {
-        let epoch = shared.epoch.load(Ordering::Acquire);
-        if epoch != seen {
-            return epoch;
-        }
-        core::hint::spin_loop();
-    }
-    loop {
-        let epoch = shared.epoch.load(Ordering::Acquire);
-        if epoch != seen {
-            return epoch;
-        }
-        std::thread::park();
+        shared.finished.raise();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     #[test]

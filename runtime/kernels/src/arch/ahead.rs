@@ -63,6 +63,16 @@ impl Ahead {
     }
 }
 
+/// Asks for numbers that are read soon.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn prefetch<T>(numbers: &[T]) {
+    let start = numbers.as_ptr().cast::<u8>();
+    for at in (0..size_of_val(numbers)).step_by(64) {
+        line(start.wrapping_add(at));
+    }
+}
+
 /// Asks for a line of the cache; any address will do.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]

@@ -1,5 +1,6 @@
 //! AVX-512 with VNNI: x86-64 servers since 2019, some desktops.
 
+pub(crate) mod attention;
 mod linear;
 
 /// Proof that this machine has AVX-512 F, BW, DQ, VL and VNNI, and what [`Avx2`](super::avx2::Avx2) proves.

@@ -8,9 +8,9 @@
 use core::array;
 use core::ops::Range;
 
-use super::{Input, Kernels, Sums, Tile};
+use super::{Blocks, Input, Kernels, Sums, Tile};
 use crate::format::{BLOCK, Format, PANEL};
-use crate::matrix::{Matrix, Panel};
+use crate::matrix::{Matrix, Panel, Q4Panel, Q8Panel};
 use crate::quantize::QuantizedRows;
 use crate::view::{ColumnsMut, Rows};
 
@@ -92,9 +92,11 @@ impl Task<'_> {
         out: &mut ColumnsMut<'_>,
     ) -> usize {
         let first = (slab.panels.start - self.panels.start) * PANEL;
-        let columns: [_; P] = array::from_fn(|p| {
-            out.width().min(first + p * PANEL)..out.width().min(first + (p + 1) * PANEL)
-        });
+        let mut columns = [const { 0..0 }; P];
+        for p in 0..P {
+            let start = first + p * PANEL;
+            columns[p] = start..out.width().min(start + PANEL);
+        }
         let mut acc = [[[0.0; PANEL]; R]; P];
         if slab.blocks.start > 0 {
             for p in 0..P {
@@ -104,19 +106,22 @@ impl Task<'_> {
                 }
             }
         }
-        let x = array::from_fn(|r| &slab.x.row(slab.row + r)[slab.blocks.clone()]);
+        let mut x: Blocks<'_, R> = [&[]; R];
+        for r in 0..R {
+            x[r] = &slab.x.row(slab.row + r)[slab.blocks.clone()];
+        }
         let panel_bytes = self.weight.panel_bytes();
         if self.weight.format() == Format::Q8 {
-            let panels = array::from_fn(|p| match self.weight.panel(slab.panels.start + p) {
-                Panel::Q8(panel) => panel.blocks(slab.blocks.clone()),
-                _ => unreachable!("checked above"),
-            });
+            let mut panels = [Q8Panel::EMPTY; P];
+            for p in 0..P {
+                panels[p] = self.weight.q8_panel(slab.panels.start + p).blocks(slab.blocks.clone());
+            }
             kernels.q8::<P, R>(Tile { panels, panel_bytes }, x, &mut acc);
         } else {
-            let panels = array::from_fn(|p| match self.weight.panel(slab.panels.start + p) {
-                Panel::Q4(panel) => panel.blocks(slab.blocks.clone()),
-                _ => unreachable!("checked at the entry"),
-            });
+            let mut panels = [Q4Panel::EMPTY; P];
+            for p in 0..P {
+                panels[p] = self.weight.q4_panel(slab.panels.start + p).blocks(slab.blocks.clone());
+            }
             kernels.q4::<P, R>(Tile { panels, panel_bytes }, x, &mut acc);
         }
         let is_last = slab.blocks.end * BLOCK >= self.weight.d_in();

@@ -11,8 +11,12 @@ use core::ops::Range;
 
 use crate::isa::Isa;
 use crate::lanes::cached::{Cached, PortableHalf, Single};
+#[cfg(target_arch = "x86_64")]
+use crate::view::LANES;
 use crate::view::{ColumnsMut, Rows};
-use head::Head;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use head::BLOCK;
+pub(crate) use head::Head;
 
 /// Operands of [`Isa::attention`], for all heads.
 ///
@@ -89,20 +93,33 @@ impl Isa {
         let work = Work::new(op, kv_heads, capacity, out);
         match (k_cache, v_cache) {
             (CacheMut::F32(keys), CacheMut::F32(values)) => {
-                work.run(self, Single, keys, values, out);
+                #[cfg(target_arch = "x86_64")]
+                if let Some(isa) = work.avx512(self) {
+                    work.run(Single, keys, values, out, |head, query, positions, out| {
+                        isa.attend(head.into(), query, positions, out);
+                    });
+                    return;
+                }
+                work.run_plain(self, Single, keys, values, out);
             }
             (CacheMut::F16(keys), CacheMut::F16(values)) => {
                 #[cfg(target_arch = "x86_64")]
                 if let Some(half) = crate::lanes::f16c::F16c::of(self) {
-                    work.run(self, half, keys, values, out);
+                    if let Some(isa) = work.avx512(self) {
+                        work.run(half, keys, values, out, |head, query, positions, out| {
+                            isa.attend(head.into(), query, positions, out);
+                        });
+                        return;
+                    }
+                    work.run_plain(self, half, keys, values, out);
                     return;
                 }
                 #[cfg(target_arch = "aarch64")]
                 if let Some(half) = crate::lanes::neon_half::NeonHalf::of(self) {
-                    work.run(self, half, keys, values, out);
+                    work.run_plain(self, half, keys, values, out);
                     return;
                 }
-                work.run(self, PortableHalf, keys, values, out);
+                work.run_plain(self, PortableHalf, keys, values, out);
             }
             _ => panic!("keys and values must be of one dtype"),
         }
@@ -146,7 +163,16 @@ impl<'a> Work<'a> {
         Self { op, kv_heads, capacity, head_dim, group }
     }
 
-    fn run<C: Cached>(
+    /// The kernel of AVX-512, if the machine and the width of a head allow it.
+    #[cfg(target_arch = "x86_64")]
+    fn avx512(&self, isa: Isa) -> Option<crate::arch::avx512_vnni::Avx512Vnni> {
+        match isa.0 {
+            crate::isa::Kind::Avx512Vnni(isa) if self.head_dim.is_multiple_of(LANES) => Some(isa),
+            _ => None,
+        }
+    }
+
+    fn run_plain<C: Cached>(
         &self,
         isa: Isa,
         cached: C,
@@ -154,40 +180,49 @@ impl<'a> Work<'a> {
         values: &mut [C::Number],
         out: &mut ColumnsMut<'_>,
     ) {
+        self.run(cached, keys, values, out, |head, queries, positions, out| {
+            isa.run(
+                #[inline(always)]
+                || head.attend_all(queries, positions, out),
+            );
+        });
+    }
+
+    /// Appends, and calls `attend` with the queries of each row and key/value head.
+    fn run<C: Cached>(
+        &self,
+        cached: C,
+        keys: &mut [C::Number],
+        values: &mut [C::Number],
+        out: &mut ColumnsMut<'_>,
+        attend: impl Fn(&Head<'_, C>, &[f32], Range<usize>, &mut [f32]),
+    ) {
         let block = self.capacity * self.head_dim;
         assert_eq!(keys.len(), self.kv_heads.len() * block, "cache of keys");
         assert_eq!(values.len(), self.kv_heads.len() * block, "cache of values");
         if block == 0 {
             return;
         }
+        let width = self.group * self.head_dim;
         let blocks = keys.chunks_exact_mut(block).zip(values.chunks_exact_mut(block));
         for ((index, kv_head), (keys, values)) in self.kv_heads.clone().enumerate().zip(blocks) {
             self.append(cached, kv_head, self.op.k, keys);
             self.append(cached, kv_head, self.op.v, values);
             let head = Head { cached, keys, values, head_dim: self.head_dim, scale: self.op.scale };
-            isa.run(
-                #[inline(always)]
-                || self.attend(&head, kv_head, index, out),
-            );
+            for row in 0..self.op.q.len() {
+                let queries = &self.op.q.row(row)[kv_head * width..][..width];
+                let out = &mut out.row_mut(row)[index * width..][..width];
+                attend(&head, queries, self.positions(row), out);
+            }
         }
     }
 
-    #[inline(always)]
-    fn attend<C: Cached>(
-        &self,
-        head: &Head<'_, C>,
-        kv_head: usize,
-        index: usize,
-        out: &mut ColumnsMut<'_>,
-    ) {
-        let width = self.group * self.head_dim;
-        for row in 0..self.op.q.len() {
-            let queries = &self.op.q.row(row)[kv_head * width..][..width];
-            let out = &mut out.row_mut(row)[index * width..][..width];
-            let end = self.op.position as usize + row + 1;
-            let first =
-                if self.op.window == 0 { 0 } else { end.saturating_sub(self.op.window as usize) };
-            head.attend_all(queries, first..end, out);
+    /// What a row attends to.
+    fn positions(&self, row: usize) -> Range<usize> {
+        let end = self.op.position as usize + row + 1;
+        match self.op.window {
+            0 => 0..end,
+            window => end.saturating_sub(window as usize)..end,
         }
     }
 }

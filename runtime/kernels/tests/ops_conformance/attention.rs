@@ -118,6 +118,16 @@ proptest! {
     ) {
         check(&Attend { rows, n_kv_heads, group, head_dim, window, half, seed });
     }
+
+    /// Such heads have kernels of their own.
+    #[test]
+    fn attentions_of_heads_of_whole_lanes_agree(
+        (rows, window) in (1..90_usize, prop_oneof![Just(0_u32), 1..50_u32]),
+        (n_kv_heads, group, lanes) in (1..3_usize, 1..8_usize, 1..7_usize),
+        (half, seed) in any::<(bool, u64)>(),
+    ) {
+        check(&Attend { rows, n_kv_heads, group, head_dim: 16 * lanes, window, half, seed });
+    }
 }
 
 #[test]

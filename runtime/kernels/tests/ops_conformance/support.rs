@@ -86,7 +86,9 @@ fn required() -> Vec<&'static str> {
 #[cfg(target_arch = "aarch64")]
 fn required() -> Vec<&'static str> {
     let dotprod = std::arch::is_aarch64_feature_detected!("dotprod");
-    let names = [(true, "reference"), (true, "neon"), (dotprod, "neon-dotprod")];
+    let i8mm = dotprod && std::arch::is_aarch64_feature_detected!("i8mm");
+    let names =
+        [(true, "reference"), (true, "neon"), (dotprod, "neon-dotprod"), (i8mm, "neon-i8mm")];
     names.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect()
 }
 

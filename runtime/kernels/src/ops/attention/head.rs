@@ -9,15 +9,15 @@ use crate::math::exp;
 use crate::view::LANES;
 
 /// Positions between two corrections of the running maximum.
-const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 32;
 
 /// Keys and values of one head: `[capacity, head_dim]`, position `p` at `p mod capacity`.
-pub(super) struct Head<'a, C: Cached> {
-    pub(super) cached: C,
-    pub(super) keys: &'a [C::Number],
-    pub(super) values: &'a [C::Number],
-    pub(super) head_dim: usize,
-    pub(super) scale: f32,
+pub(crate) struct Head<'a, C: Cached> {
+    pub(crate) cached: C,
+    pub(crate) keys: &'a [C::Number],
+    pub(crate) values: &'a [C::Number],
+    pub(crate) head_dim: usize,
+    pub(crate) scale: f32,
 }
 
 /// Running maximum and sum of the softmax.
@@ -31,16 +31,14 @@ impl<C: Cached> Head<'_, C> {
     /// Attends for all queries, `[group, head_dim]`; some at a time share the reading of keys and values.
     #[inline(always)]
     pub(super) fn attend_all(&self, queries: &[f32], positions: Range<usize>, out: &mut [f32]) {
-        let head_dim = self.head_dim;
-        let (queries, rest) = queries.split_at(queries.len() / (4 * head_dim) * (4 * head_dim));
-        let (out, rest_out) = out.split_at_mut(queries.len());
-        for (queries, out) in
-            queries.chunks_exact(4 * head_dim).zip(out.chunks_exact_mut(4 * head_dim))
-        {
-            self.attend::<4>(queries, positions.clone(), out);
-        }
-        for (query, out) in rest.chunks_exact(head_dim).zip(rest_out.chunks_exact_mut(head_dim)) {
-            self.attend::<1>(query, positions.clone(), out);
+        let most = 4 * self.head_dim;
+        for (queries, out) in queries.chunks(most).zip(out.chunks_mut(most)) {
+            match queries.len() / self.head_dim {
+                4 => self.attend::<4>(queries, positions.clone(), out),
+                3 => self.attend::<3>(queries, positions.clone(), out),
+                2 => self.attend::<2>(queries, positions.clone(), out),
+                _ => self.attend::<1>(queries, positions.clone(), out),
+            }
         }
     }
 
@@ -182,10 +180,7 @@ impl<C: Cached> Head<'_, C> {
 /// Turns the scores of a block into weights, and returns what earlier sums are to be multiplied by.
 #[inline(always)]
 fn soften(scores: &mut [f32; BLOCK], running: &mut Running) -> f32 {
-    let mut max = running.max;
-    for &score in &*scores {
-        max = if score > max { score } else { max };
-    }
+    let max = largest(scores, running.max);
     // The first block has no earlier sums: `exp(-∞)` is 0.
     let correction = exp(running.max - max);
     for score in &mut *scores {
@@ -198,4 +193,26 @@ fn soften(scores: &mut [f32; BLOCK], running: &mut Running) -> f32 {
     }
     *running = Running { max, sum: fma(running.sum, correction, sum) };
     correction
+}
+
+/// The largest of some numbers; by lanes, which finds the same and needs no chain of 32 comparisons.
+#[inline(always)]
+fn largest(scores: &[f32; BLOCK], start: f32) -> f32 {
+    let mut largest = [start; LANES];
+    for scores in scores.as_chunks::<LANES>().0 {
+        for j in 0..LANES {
+            largest[j] = larger(largest[j], scores[j]);
+        }
+    }
+    for half in [8, 4, 2, 1] {
+        for j in 0..half {
+            largest[j] = larger(largest[j], largest[j + half]);
+        }
+    }
+    largest[0]
+}
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
 }
