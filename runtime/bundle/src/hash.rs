@@ -12,6 +12,21 @@ impl Hash {
     /// Length of a digest.
     pub const BYTES: usize = 32;
 
+    /// The digest that these 64 hex digits show; `None` if they are none.
+    #[must_use]
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let digit = |byte: u8| char::from(byte).to_digit(16);
+        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+        let mut hash = Self::default();
+        if pairs.len() != Self::BYTES || !rest.is_empty() {
+            return None;
+        }
+        for (byte, &[high, low]) in hash.0.iter_mut().zip(pairs) {
+            *byte = u8::try_from((digit(high)? << 4) | digit(low)?).ok()?;
+        }
+        Some(hash)
+    }
+
     /// Hashes `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
@@ -64,6 +79,14 @@ mod tests {
         hasher.update(b"dyna");
         hasher.update(b"max");
         assert_eq!(hasher.finish(), Hash::of(b"dynamax"), "two pieces");
+    }
+
+    #[test]
+    fn hex_digits_are_read_back() {
+        let hash = Hash::of(b"dynamax");
+        assert_eq!(Hash::from_hex(&std::format!("{hash}")), Some(hash), "as shown");
+        assert_eq!(Hash::from_hex(&"0".repeat(63)), None, "one digit short");
+        assert_eq!(Hash::from_hex(&"g".repeat(64)), None, "no digits");
     }
 
     #[test]

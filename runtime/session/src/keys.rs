@@ -99,6 +99,41 @@ pub fn read_public(path: &Path) -> Result<Vec<PublicKey>> {
     files.iter().map(|file| read_one_public(file)).collect()
 }
 
+/// What a configuration writes in front of a public key that it holds itself.
+const INLINE: &str = "ed25519:";
+
+/// Reads the public keys that a configuration names: `ed25519:` and 64 hexadecimal digits, or a path as
+/// [`read_public`] takes.
+///
+/// # Errors
+///
+/// What is no key.
+pub fn trusted(name: &str) -> Result<Vec<PublicKey>> {
+    let Some(digits) = name.strip_prefix(INLINE) else { return read_public(Path::new(name)) };
+    let key = parse_hex(digits).and_then(|bytes| PublicKey::from_bytes(&bytes));
+    let key = key.with_context(|| {
+        format!("{name}: not a public key; expected {INLINE} and the 64 digits that `dynamax keygen` prints")
+    })?;
+    Ok(vec![key])
+}
+
+/// How a configuration writes a public key.
+#[must_use]
+pub fn inline(key: &PublicKey) -> String {
+    key.to_bytes().iter().fold(INLINE.to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn parse_hex(digits: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if digits.len() != 2 * bytes.len() || !digits.is_ascii() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 fn read_one_public(path: &Path) -> Result<PublicKey> {
     let pem = fs::read_to_string(path).with_context(|| {
         format!("{}: cannot be read; give the .pub file of a key of `dynamax keygen`", show(path))
@@ -155,6 +190,8 @@ mod tests {
         assert_eq!(read_secret(&path).unwrap().to_bytes(), [7; 32], "the secret");
         assert_eq!(read_public(&public).unwrap(), [key.public()], "the file");
         assert_eq!(read_public(folder.path()).unwrap(), [key.public()], "the directory");
+        assert_eq!(trusted(&inline(&key.public())).unwrap(), [key.public()], "the digits");
+        assert!(trusted("ed25519:00").is_err(), "too few digits");
         assert!(write_pair(&path, &key).is_err(), "a key is never overwritten");
         assert!(read_secret(&public).is_err(), "a public key signs nothing");
         assert!(read_public(&path).is_err(), "a secret key is not handed around as a public one");

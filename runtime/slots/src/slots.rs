@@ -261,6 +261,22 @@ impl<D: Disk> Slots<D> {
         Ok(Start { slot, image, floor, on_trial, rolled_back })
     }
 
+    /// The bundle on trial cannot start at all: the one before comes back at once. False if none is on trial, or there
+    /// is nothing to come back to.
+    ///
+    /// # Errors
+    ///
+    /// As the disk says.
+    pub fn fail(&mut self) -> Result<bool, SlotError> {
+        let _alone = self.guard()?;
+        let mut state = self.state()?;
+        let gave_up = give_up_trial(&mut state);
+        if gave_up {
+            self.save(&state)?;
+        }
+        Ok(gave_up)
+    }
+
     /// The bundle that runs has proved itself: it is no longer on trial, and older ones may not start from now on.
     ///
     /// # Errors

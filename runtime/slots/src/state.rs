@@ -162,7 +162,7 @@ impl State {
         let text = std::str::from_utf8(bytes).map_err(|_| refused("is no text"))?;
         let checked = text.strip_suffix('\n').and_then(|text| text.rsplit_once("check "));
         let (lines, check) = checked.ok_or(refused("has no hash in its last line"))?;
-        if parse_hash(check) != Some(Hash::of(lines.as_bytes())) {
+        if Hash::from_hex(check) != Some(Hash::of(lines.as_bytes())) {
             return Err(refused("does not match its hash"));
         }
         let rest = lines.strip_prefix(TITLE).ok_or(refused("is of another version"))?;
@@ -193,21 +193,9 @@ impl State {
 
 fn parse_image(text: &str) -> Option<Image> {
     let mut parts = text.split(' ');
-    let hash = parse_hash(parts.next()?)?;
+    let hash = Hash::from_hex(parts.next()?)?;
     let (bytes, counter) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     parts.next().is_none().then_some(Image { hash, bytes, counter })
-}
-
-fn parse_hash(text: &str) -> Option<Hash> {
-    let digits = text.as_bytes();
-    let mut hash = Hash::default();
-    if digits.len() != 2 * Hash::BYTES {
-        return None;
-    }
-    for (byte, pair) in hash.0.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(hash)
 }
 
 #[cfg(test)]

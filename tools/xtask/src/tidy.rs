@@ -13,7 +13,7 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Which of our crates each may use. Dependencies point one way: host-only code never enters the runtime.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("dynamax-bundle", &[]),
     ("dynamax-plan", &[]),
     ("dynamax-kernels", &[]),
@@ -43,11 +43,22 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "dynamax-models",
         ],
     ),
+    (
+        "dynamaxd",
+        &[
+            "dynamax-bundle",
+            "dynamax-engine",
+            "dynamax-governor",
+            "dynamax-config",
+            "dynamax-session",
+            "dynamax-slots",
+        ],
+    ),
     ("xtask", &[]),
 ];
 
 /// Crates that never see Burn.
-const WITHOUT_BURN: [&str; 9] = [
+const WITHOUT_BURN: [&str; 10] = [
     "dynamax-bundle",
     "dynamax-plan",
     "dynamax-kernels",
@@ -56,6 +67,7 @@ const WITHOUT_BURN: [&str; 9] = [
     "dynamax-config",
     "dynamax-session",
     "dynamax-slots",
+    "dynamaxd",
     "dynamax-tests",
 ];
 

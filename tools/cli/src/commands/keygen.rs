@@ -31,6 +31,7 @@ struct Report {
     key: String,
     secret: String,
     public: String,
+    trust: String,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -44,11 +45,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         key: key.public().id().to_string(),
         secret: arguments.output.display().to_string(),
         public: public.display().to_string(),
+        trust: keys::inline(&key.public()),
     };
     if arguments.json {
         return print_json(&report);
     }
     println!("{}: key {}; keep it secret", report.secret, report.key);
-    println!("{}: for the devices", report.public);
+    println!("{}: for the devices, or as text in device.toml: {}", report.public, report.trust);
     Ok(())
 }

@@ -1,0 +1,133 @@
+//! `dynamaxd --check`: what would happen.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use dynamax_config::show_bytes;
+use dynamax_engine::LoadError;
+use dynamax_slots::SlotError;
+use serde::Serialize;
+
+use crate::loading::{self, Ready, Settled};
+
+/// Everything that a start would find.
+#[derive(Serialize)]
+struct Report {
+    config: String,
+    board: String,
+    slot: String,
+    on_trial: bool,
+    bundle: String,
+    architecture: String,
+    hash: String,
+    signed: bool,
+    key: Option<String>,
+    counter: Option<u64>,
+    signature_required: bool,
+    context: u32,
+    planned_bytes: u64,
+    memory_bytes: Option<u64>,
+    threads: usize,
+    socket: String,
+    tcp: Option<String>,
+    api_key_required: bool,
+    meter: String,
+    energy_mj_per_token: Option<f64>,
+    latency_ms_per_token: Option<f64>,
+}
+
+/// Checks configuration, bundle and plan.
+pub(crate) fn run(path: &Path, json: bool) -> Result<()> {
+    let settled = Settled::read(path)?;
+    let ready = loading::look(&settled)?;
+    let report = report(path, &settled, &ready)?;
+    if json {
+        println!("{}", serde_json::to_string(&report).context("the report")?);
+        return Ok(());
+    }
+    show(&report);
+    Ok(())
+}
+
+fn report(path: &Path, settled: &Settled, ready: &Ready) -> Result<Report> {
+    let config = &settled.config;
+    let bundle = ready.source.bundle()?;
+    let meta = bundle.meta();
+    let here = dynamax_session::machine::default_threads();
+    Ok(Report {
+        config: path.display().to_string(),
+        board: config.device.board.clone(),
+        slot: ready.slot.to_string(),
+        on_trial: ready.on_trial,
+        bundle: meta.name.to_owned(),
+        architecture: meta.architecture.to_owned(),
+        hash: bundle.hash().to_string(),
+        signed: ready.signature.is_some(),
+        key: ready.signature.map(|signature| signature.key.to_string()),
+        counter: ready.signature.map(|signature| signature.counter),
+        signature_required: config.trust.require_signature,
+        context: dynamax_session::settings(&bundle, config.model.context, None).context,
+        planned_bytes: ready.planned_bytes,
+        memory_bytes: settled.memory_bytes,
+        threads: settled.threads.map_or(here, std::num::NonZeroUsize::get),
+        socket: config.server.socket.display().to_string(),
+        tcp: config.server.tcp.clone(),
+        api_key_required: settled.api_key.is_some(),
+        meter: format!("{:?}", config.power.meter).to_lowercase(),
+        energy_mj_per_token: config.budget.energy_per_token.map(|energy| energy.0 as f64 / 1e3),
+        latency_ms_per_token: config.budget.latency_per_token.map(|time| time.0 as f64 / 1e3),
+    })
+}
+
+fn show(report: &Report) {
+    let line = |name: &str, value: String| println!("{name:<12}{value}");
+    line("config", report.config.clone());
+    line("board", report.board.clone());
+    let trial = if report.on_trial { ", on trial" } else { "" };
+    line(
+        "bundle",
+        format!("{} ({}), slot {}{trial}", report.bundle, report.architecture, report.slot),
+    );
+    let signature = report.key.as_ref().zip(report.counter);
+    let signature = signature.map(|(key, counter)| format!("version {counter}, key {key}"));
+    let checked = if report.signature_required { "" } else { " (not required)" };
+    line("signature", format!("{}{checked}", signature.unwrap_or_else(|| "none".into())));
+    let limit = report.memory_bytes.map_or_else(|| "no limit".into(), show_bytes);
+    line(
+        "memory",
+        format!(
+            "{} planned of {limit}, context {}",
+            show_bytes(report.planned_bytes),
+            report.context
+        ),
+    );
+    line("threads", report.threads.to_string());
+    line("socket", report.socket.clone());
+    let key = if report.api_key_required { ", with an API key" } else { "" };
+    line("tcp", report.tcp.as_ref().map_or_else(|| "none".into(), |tcp| format!("{tcp}{key}")));
+    let budget = |value: Option<f64>, unit| {
+        value.map_or_else(|| "none".into(), |value| format!("{value} {unit}"))
+    };
+    line("energy", format!("{} a token", budget(report.energy_mj_per_token, "mJ")));
+    line("latency", format!("{} a token", budget(report.latency_ms_per_token, "ms")));
+    println!("the service would start");
+}
+
+/// 1 if the answer is "no", 2 if something is wrong with what was given.
+pub(crate) fn status(error: &anyhow::Error) -> u8 {
+    let no = error.chain().any(|cause| {
+        cause.is::<dynamax_bundle::TrustError>()
+            || cause.is::<dynamax_bundle::BundleError>()
+            || matches!(cause.downcast_ref(), Some(LoadError::Memory { .. }))
+            || matches!(
+                cause.downcast_ref(),
+                Some(
+                    SlotError::Empty
+                        | SlotError::NoOther { .. }
+                        | SlotError::Space { .. }
+                        | SlotError::Refused { .. }
+                )
+            )
+    });
+    if no { 1 } else { 2 }
+}

@@ -1,0 +1,197 @@
+//! `dynamaxd slot …`: the receiving end of `dynamax flash`, and what an operator on the device needs.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use clap::{Args, Subcommand};
+use dynamax_bundle::Hash;
+use dynamax_session::Source;
+use dynamax_slots::{Directory, Disk, Image, Slot, SlotError, Slots, State, Transfer};
+use serde_json::{Value, json};
+
+use crate::loading::{self, Settled};
+
+/// Bytes read at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Look at the slots, fill one, or switch.
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// The directory of the slots, instead of the one in the configuration; nothing but hashes is checked then.
+    #[arg(long, global = true)]
+    dir: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say which bundle starts, and which is in reserve.
+    Status,
+    /// Take a bundle from stdin: says where to go on, reads to the end, checks, and switches.
+    Receive {
+        /// The hash in the bundle's prelude.
+        #[arg(long)]
+        hash: String,
+        /// Length of the file.
+        #[arg(long)]
+        bytes: u64,
+        /// Version of the bundle; 0 if it is not signed.
+        #[arg(long, default_value_t = 0)]
+        counter: u64,
+        /// Forget a state that was damaged.
+        #[arg(long)]
+        reset: bool,
+    },
+    /// Go back to the other bundle.
+    Rollback,
+}
+
+/// What is done, and for whom.
+pub(crate) fn run(arguments: &Arguments, config: &Path) -> Result<()> {
+    let (settled, folder) = match &arguments.dir {
+        Some(folder) => (None, folder.clone()),
+        None => {
+            let settled = Settled::read(config)?;
+            let folder = settled.config.model.slots.clone();
+            (Some(settled), folder)
+        }
+    };
+    match &arguments.command {
+        Command::Status => status(&folder, settled.as_ref(), arguments.json),
+        Command::Rollback => rollback(&folder, arguments.json),
+        Command::Receive { hash, bytes, counter, reset } => {
+            let hash = Hash::from_hex(hash).with_context(|| {
+                format!("--hash {hash}: not 64 hexadecimal digits; send what `dynamax flash` sends")
+            })?;
+            let image = Image { hash, bytes: *bytes, counter: *counter };
+            receive(&folder, settled.as_ref(), image, *reset)
+        }
+    }
+}
+
+fn status(folder: &Path, settled: Option<&Settled>, json: bool) -> Result<()> {
+    let slots = Slots::new(Directory::at(folder));
+    let state = slots.state()?;
+    if json {
+        println!("{}", report(folder, &slots, &state, settled)?);
+        return Ok(());
+    }
+    for slot in [Slot::A, Slot::B] {
+        let held = state.image(slot).map_or_else(
+            || "empty".to_owned(),
+            |image| format!("{} · {} bytes · version {}", image.hash, image.bytes, image.counter),
+        );
+        let starts = if state.active == Some(slot) { "starts" } else { "" };
+        println!("{slot} {starts:<7} {held}");
+    }
+    if let Some(starts) = state.trial {
+        println!("on trial: {starts} of {} starts, not yet confirmed", loading::MOST_STARTS);
+    }
+    println!("oldest version that may start: {}", state.floor);
+    Ok(())
+}
+
+fn report(
+    folder: &Path,
+    slots: &Slots<Directory>,
+    state: &State,
+    settled: Option<&Settled>,
+) -> Result<Value> {
+    let image = |image: Image| json!({ "hash": image.hash.to_string(), "bytes": image.bytes, "counter": image.counter });
+    let incoming = match state.incoming {
+        None => Value::Null,
+        Some(incoming) => {
+            let arrived = slots.disk().len(incoming.slot.file())?.unwrap_or(0);
+            let mut told = image(incoming.image);
+            told["slot"] = incoming.slot.to_string().into();
+            told["arrived_bytes"] = arrived.into();
+            told
+        }
+    };
+    Ok(json!({
+        "directory": folder.display().to_string(),
+        "active": state.active.map(|slot| slot.to_string()),
+        "trial_starts": state.trial,
+        "floor": state.floor,
+        "a": state.a.map(image),
+        "b": state.b.map(image),
+        "incoming": incoming,
+        "free_bytes": slots.disk().free_bytes().ok(),
+        "memory_bytes": settled.and_then(|settled| settled.memory_bytes),
+        "context": settled.and_then(|settled| settled.config.model.context),
+    }))
+}
+
+fn rollback(folder: &Path, json: bool) -> Result<()> {
+    let slot = Slots::new(Directory::at(folder)).rollback()?;
+    if json {
+        println!("{}", json!({ "active": slot.to_string() }));
+    } else {
+        println!("slot {slot} starts from now on");
+    }
+    Ok(())
+}
+
+/// Speaks first: one line of JSON with the offset to send from. Then reads stdin to its end.
+fn receive(folder: &Path, settled: Option<&Settled>, image: Image, reset: bool) -> Result<()> {
+    let directory = Directory::create(folder)
+        .with_context(|| format!("{}: cannot be made", folder.display()))?;
+    let _alone = directory.transfer_guard()?.ok_or(SlotError::Busy)?;
+    let mut slots = Slots::new(directory);
+    if reset {
+        slots.reset()?;
+    }
+    let mut transfer = slots.offer(image)?;
+    say(&json!({ "slot": transfer.slot().to_string(), "offset": transfer.offset() }))?;
+    take(&mut slots, &mut transfer)?;
+    let floor = slots.state()?.floor;
+    let finished = slots.finish(transfer, |disk, file| {
+        check(settled, &disk.path(file), image, floor).map_err(|error| format!("{error:#}"))
+    })?;
+    say(&json!({
+        "active": finished.slot.to_string(),
+        "fallback": finished.fallback.map(|slot| slot.to_string()),
+    }))
+}
+
+fn say(line: &Value) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("stdout is closed")
+}
+
+fn take(slots: &mut Slots<Directory>, transfer: &mut Transfer) -> Result<()> {
+    let mut stdin = std::io::stdin().lock();
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let len = stdin.read(&mut piece).context("stdin cannot be read")?;
+        if len == 0 {
+            return Ok(());
+        }
+        slots.write(transfer, &piece[..len])?;
+    }
+}
+
+/// What arrived is what was offered, and may run here.
+fn check(settled: Option<&Settled>, path: &Path, image: Image, floor: u64) -> Result<()> {
+    let source = Source::open(path)?;
+    let bundle = source.bundle()?;
+    if bundle.hash() != image.hash {
+        return Err(anyhow!(
+            "{} was offered, {} arrived; send it again",
+            image.hash,
+            bundle.hash()
+        ));
+    }
+    match settled {
+        Some(settled) => {
+            let least = if settled.config.trust.allow_downgrade { 0 } else { floor };
+            loading::admit(settled, &source, least).map(drop)
+        }
+        None => source.verified().map(drop),
+    }
+}

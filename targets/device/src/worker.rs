@@ -1,0 +1,299 @@
+//! The one thread that owns the decoder. Connections talk to it through a bounded queue.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use dynamax_session::generator::{Ask, End, Eos, Listener, Outcome, Token};
+use dynamax_session::{Chat, Generator, Session, Stops, Text, TextStream};
+use tokio::sync::mpsc::{Receiver, UnboundedSender};
+
+use crate::job::{Event, Job, Piece, Prompt, Said, Summary, Task};
+use crate::live::{Live, Loaded};
+use crate::loading::{self, Ready, Settled};
+
+/// What the thread is asked to do.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Answer.
+    Job(Box<Job>),
+    /// Look at configuration and slots anew.
+    Reload(Box<Settled>),
+    /// Stop.
+    End,
+}
+
+/// Loads the bundle, answers what comes, and loads anew when it is told to, until it is told to end.
+pub(crate) fn run(mut settled: Settled, mut queue: Receiver<Work>, live: &Arc<Live>) -> Result<()> {
+    let mut ready = loading::start(&settled)?;
+    while let Some((next, with)) = serve(&settled, &ready, &mut queue, live)? {
+        (ready, settled) = (next, with);
+    }
+    Ok(())
+}
+
+/// Serves one bundle. Returns the next one, or nothing when it is told to end.
+fn serve(
+    settled: &Settled,
+    ready: &Ready,
+    queue: &mut Receiver<Work>,
+    live: &Arc<Live>,
+) -> Result<Option<(Ready, Settled)>> {
+    let session = Session::open(&ready.source, &settled.options())?;
+    let text = Text::of(&session.bundle)?;
+    let chat = Chat::of(&session.bundle, &text)?;
+    let mut memory = session.memory();
+    let mut generator = Generator::new(&session, &mut memory);
+    prove(&mut generator).context("the bundle makes no token")?;
+    if ready.on_trial {
+        settled.slots()?.confirm()?;
+    }
+    let memory_locked = lock_memory();
+    live.totals().loaded = loaded(ready, &session, &chat, memory_locked);
+    live.ready.store(true, Ordering::Release);
+    report(ready, &session, memory_locked);
+    let mut desk = Desk { generator, text: &text, chat: &chat, live };
+    loop {
+        live.idle();
+        match queue.blocking_recv() {
+            None | Some(Work::End) => return Ok(None),
+            Some(Work::Job(job)) => {
+                live.waiting.fetch_sub(1, Ordering::Relaxed);
+                live.progress();
+                desk.answer(*job);
+            }
+            Some(Work::Reload(settled)) => match loading::start(&settled) {
+                Ok(next) => return Ok(Some((next, *settled))),
+                Err(error) => eprintln!("dynamaxd: not reloaded: {error:#}"),
+            },
+        }
+    }
+}
+
+/// Makes a token, so that a bundle that cannot is not confirmed; also touches every weight.
+fn prove(generator: &mut Generator<'_>) -> Result<()> {
+    let ask = Ask {
+        sampling: dynamax_engine::Sampling::default(),
+        most_tokens: 1,
+        eos: Eos::Ignored,
+        alternatives: Some(1),
+    };
+    let mut finite = true;
+    let mut listener = |token: &Token| {
+        finite = token.logprob.is_some_and(f64::is_finite);
+        ControlFlow::Continue(())
+    };
+    generator.answer(&[0], &ask, &mut listener)?;
+    generator.forget();
+    ensure!(finite, "its logits are not finite numbers; build it again");
+    Ok(())
+}
+
+/// Keeps weights and work memory from being swapped out, where that is allowed.
+fn lock_memory() -> bool {
+    rustix::mm::mlockall(rustix::mm::MlockAllFlags::CURRENT).is_ok()
+}
+
+fn loaded(ready: &Ready, session: &Session<'_>, chat: &Chat, memory_locked: bool) -> Loaded {
+    let meta = session.bundle.meta();
+    Loaded {
+        name: meta.name.to_owned(),
+        architecture: meta.architecture.to_owned(),
+        hash: session.bundle.hash().to_string(),
+        slot: ready.slot.to_string(),
+        counter: ready.signature.map(|signature| signature.counter),
+        context: session.model().settings().context,
+        planned_bytes: session.model().sizes().total_bytes(),
+        isa: session.isa().name(),
+        threads: session.threads(),
+        segments: session.model().program().segments.len(),
+        has_chat_template: chat.has_template(),
+        memory_locked,
+        since_epoch_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()),
+    }
+}
+
+fn report(ready: &Ready, session: &Session<'_>, memory_locked: bool) {
+    let meta = session.bundle.meta();
+    let signed = ready.signature.map_or_else(
+        || "not signed".to_owned(),
+        |signature| format!("version {}, key {}", signature.counter, signature.key),
+    );
+    let trial = if ready.on_trial { ", confirmed" } else { "" };
+    let back = if ready.rolled_back { ", come back to" } else { "" };
+    let locked = if memory_locked { "locked" } else { "not locked" };
+    eprintln!(
+        "dynamaxd: slot {}{back}{trial}: {} ({}), {signed}; {} planned, {locked}; {} × {}",
+        ready.slot,
+        meta.name,
+        meta.architecture,
+        dynamax_config::show_bytes(session.model().sizes().total_bytes()),
+        session.isa().name(),
+        session.threads(),
+    );
+}
+
+/// Where answers are made.
+struct Desk<'d, 's> {
+    generator: Generator<'s>,
+    text: &'d Text,
+    chat: &'d Chat,
+    live: &'d Live,
+}
+
+impl Desk<'_, '_> {
+    fn answer(&mut self, job: Job) {
+        let Job { task, reply } = job;
+        if reply.is_closed() || self.live.is_cut() {
+            return;
+        }
+        let event = match self.try_answer(&task, &reply) {
+            Ok(summary) => Event::Done(summary),
+            Err(error) => Event::Refused(format!("{error:#}")),
+        };
+        // Nobody may be there to hear it.
+        let _ = reply.send(event);
+    }
+
+    fn try_answer(&mut self, task: &Task, reply: &UnboundedSender<Event>) -> Result<Summary> {
+        let prompt = self.encode(&task.prompt)?;
+        let most_tokens = task.most_tokens.unwrap_or(usize::MAX);
+        let room = self.generator.room(prompt.len());
+        ensure!(
+            room > 0,
+            "the prompt has {} tokens and the planned context holds {}: shorten it",
+            prompt.len(),
+            self.generator.context()
+        );
+        let ask = Ask {
+            sampling: task.sampling,
+            most_tokens,
+            eos: task.eos,
+            alternatives: task.alternatives,
+        };
+        let own_stops = match task.prompt {
+            Prompt::Messages(_) => self.chat.stops(),
+            _ => &[],
+        };
+        let stops = task.stops.iter().map(String::as_str).chain(own_stops.iter().copied());
+        let mut speaker = Speaker {
+            stream: TextStream::new(self.text, &prompt),
+            stops: Stops::new(stops),
+            text: self.text,
+            live: self.live,
+            reply,
+            waiting: Vec::new(),
+            sums: Sums::default(),
+            stopped: false,
+        };
+        let outcome = self.generator.answer(&prompt, &ask, &mut speaker)?;
+        let summary = speaker.end(&outcome, prompt.len());
+        self.live.answered(&summary, outcome.end == End::Listener && !summary.stopped);
+        Ok(summary)
+    }
+
+    fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        match prompt {
+            Prompt::Text(text) => self.text.encode(text),
+            Prompt::Tokens(ids) => Ok(ids.clone()),
+            Prompt::Messages(messages) => self.chat.encode(self.text, messages),
+        }
+    }
+}
+
+/// Sums over the tokens of an answer.
+#[derive(Default)]
+struct Sums {
+    tokens: usize,
+    depth: f64,
+    /// Of the tokens behind the first, which waits for the prompt.
+    ms: f64,
+    energy_mj: f64,
+    measured: usize,
+}
+
+/// Turns tokens into events.
+struct Speaker<'s> {
+    stream: TextStream<'s>,
+    stops: Stops,
+    text: &'s Text,
+    live: &'s Live,
+    reply: &'s UnboundedSender<Event>,
+    /// Tokens whose text is not complete.
+    waiting: Vec<Said>,
+    sums: Sums,
+    stopped: bool,
+}
+
+impl Speaker<'_> {
+    fn said(&self, token: &Token) -> Said {
+        let text = |id| self.text.decode(&[id]);
+        Said {
+            id: token.id,
+            text: text(token.id),
+            ms: token.ms,
+            segment: token.segment,
+            depth: token.depth,
+            energy_mj: token.energy_mj,
+            logprob: token.logprob,
+            alternatives: token.alternatives.iter().map(|(id, p)| (text(*id), *p)).collect(),
+        }
+    }
+
+    fn send(&mut self, text: String) -> ControlFlow<()> {
+        let piece = Piece { text, tokens: std::mem::take(&mut self.waiting) };
+        match self.reply.send(Event::Text(piece)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    /// Sends what is left, and sums up.
+    fn end(mut self, outcome: &Outcome, prompt_tokens: usize) -> Summary {
+        let rest = std::mem::replace(&mut self.stops, Stops::new([""; 0])).end();
+        if !self.stopped && (!rest.is_empty() || !self.waiting.is_empty()) {
+            let _ = self.send(rest);
+        }
+        let Sums { tokens, depth, ms, energy_mj, measured } = self.sums;
+        let mean = |sum: f64, count: usize| (count > 0).then(|| sum / count as f64);
+        Summary {
+            end: outcome.end,
+            stopped: self.stopped,
+            prompt_tokens,
+            reused_tokens: outcome.reused,
+            tokens,
+            first_token_ms: outcome.first_token_ms,
+            ms_per_token: mean(ms, tokens.saturating_sub(1)),
+            depth_mean: mean(depth, tokens),
+            energy_mj_per_token: mean(energy_mj, measured),
+            agreement: None,
+        }
+    }
+}
+
+impl Listener for Speaker<'_> {
+    fn is_there(&mut self) -> bool {
+        self.live.progress();
+        !self.reply.is_closed() && !self.live.is_cut()
+    }
+
+    fn token(&mut self, token: &Token) -> ControlFlow<()> {
+        let said = self.said(token);
+        let is_first = self.sums.tokens == 0;
+        self.live.token(&said, is_first);
+        self.sums.tokens += 1;
+        self.sums.depth += said.depth;
+        self.sums.ms += if is_first { 0.0 } else { said.ms };
+        self.sums.measured += usize::from(said.energy_mj.is_some());
+        self.sums.energy_mj += said.energy_mj.unwrap_or(0.0);
+        self.waiting.push(said);
+        let (certain, stopped) = self.stops.push(&self.stream.push(token.id));
+        self.stopped = stopped;
+        if stopped || !certain.is_empty() {
+            self.send(certain)?;
+        }
+        if stopped || !self.is_there() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}

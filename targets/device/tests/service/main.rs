@@ -1,0 +1,12 @@
+//! The service, used as its clients and its operator would: a real process, real sockets.
+
+#[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod device;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod trust;
