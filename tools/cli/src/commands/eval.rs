@@ -62,11 +62,11 @@ pub(crate) struct Arguments {
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Task {
-    /// TruthfulQA: the CSV (generation), or mc_task.json (multiple choice).
+    /// TruthfulQA: the CSV (generation), or the JSON (multiple choice).
     Truthfulqa,
     /// CoQA: the JSON.
     Coqa,
-    /// TriviaQA, closed book: the JSON, or lines with golden_answers.
+    /// TriviaQA, closed book: the JSON, or lines with golden answers.
     Triviaqa,
     /// LAMBADA: lines with text.
     Lambada,
@@ -113,7 +113,7 @@ fn run_examples(task: data::Task, arguments: &Arguments) -> Result<()> {
     bar.finish_and_clear();
 
     let report = report(task.name(), examples.len(), &full, &session, &source, arguments)?;
-    write_page(arguments, &report, &samples(&examples, &full, &text))?;
+    write_page(arguments, &report, &samples(&report.modes[0].mode, &examples, &full, &text))?;
     if arguments.json { print_json(&report) } else { show(&report) }
 }
 
@@ -253,13 +253,13 @@ const SAMPLES: usize = 3;
 const PROMPT_SHOWN: usize = 240;
 
 /// The first answers, token by token.
-fn samples(examples: &[Example], outcome: &Outcome, text: &Text) -> Vec<Sample> {
+fn samples(mode: &Mode, examples: &[Example], outcome: &Outcome, text: &Text) -> Vec<Sample> {
     let said = examples.iter().zip(&outcome.answers);
     let generated = said.filter(|(example, _)| !matches!(example.ask, Ask::Choose { .. }));
     let sample = |(example, answer): (&Example, &Answer)| {
         let start = example.prompt.char_indices().rev().nth(PROMPT_SHOWN).map_or(0, |(at, _)| at);
         Sample {
-            mode: "full depth".into(),
+            mode: mode.label(),
             prompt: example.prompt[start..].into(),
             pieces: pieces(&answer.said.tokens, &answer.said.exits, text),
         }
@@ -275,7 +275,7 @@ fn text_sample(tokens: &[u32], window: usize, outcome: &Outcome, text: &Text) ->
     let shown = tokens.len().min(window).min(TEXT_SHOWN);
     let exits = outcome.answers.first().map_or(&[][..], |answer| &answer.said.exits);
     Sample {
-        mode: "full depth".into(),
+        mode: Mode::full_depth().label(),
         prompt: text.decode(&tokens[..1]),
         pieces: pieces(&tokens[1..shown], exits, text),
     }

@@ -13,6 +13,7 @@ pub(crate) fn strength(exit: u16, segments: usize) -> f64 {
 const ANSI: [u8; 5] = [67, 68, 33, 32, 31];
 
 /// `text` as a terminal shows a token that left behind segment `exit` of `segments`.
+#[cfg_attr(not(test), expect(dead_code, reason = "full depth has no tint to print"))]
 pub(crate) fn ansi(text: &str, exit: u16, segments: usize) -> String {
     let strength = strength(exit, segments);
     if strength <= 0.0 || text.is_empty() {
