@@ -69,11 +69,11 @@ pub(crate) struct Arguments {
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Task {
-    /// TruthfulQA: the CSV (generation), or mc_task.json (multiple choice).
+    /// TruthfulQA: the CSV (generation), or the JSON (multiple choice).
     Truthfulqa,
     /// CoQA: the JSON.
     Coqa,
-    /// TriviaQA, closed book: the JSON, or lines with golden_answers.
+    /// TriviaQA, closed book: the JSON, or lines with golden answers.
     Triviaqa,
     /// LAMBADA: lines with text.
     Lambada,
@@ -217,7 +217,7 @@ fn pace(ways: &[Way]) -> Pace {
 /// What is shown token by token: the first mode that is not full depth, if there is one.
 fn shown<'m>(measured: &Measured<'m>) -> (String, &'m Outcome) {
     let index = usize::from(measured.ways.len() > 1);
-    (measured.ways[index].mode.family(), &measured.outcomes[index])
+    (measured.ways[index].mode.label(), &measured.outcomes[index])
 }
 
 fn report(

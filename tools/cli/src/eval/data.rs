@@ -103,6 +103,9 @@ fn filled(row: usize, field: &str, text: &str) -> Result<()> {
 }
 
 #[cfg(test)]
+mod official;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

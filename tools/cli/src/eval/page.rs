@@ -11,7 +11,7 @@ mod text;
 
 use std::fmt::Write;
 
-use super::report::{ModeReport, Report};
+use super::report::{ModeReport, Report, number};
 
 pub(crate) use text::{Piece, Sample};
 
@@ -48,13 +48,15 @@ fn headline(report: &Report) -> String {
     if let Some(best) = report.modes.iter().filter(|mode| mode.agreement >= 0.99).max_by(cheaper)
         && best.bytes_saved > 0.0
     {
-        let note = format!("of bytes, {}, agreement {}", label(best), percent(best.agreement));
+        let note =
+            format!("of bytes, {}, agreement {}", best.mode.label(), percent(best.agreement));
         cards += &card("Saved at 99 % agreement", &percent(best.bytes_saved), &note);
     }
     if let Some(best) = report.modes.iter().max_by(cheaper)
         && best.bytes_saved > 0.0
     {
-        let note = format!("of bytes, {}, agreement {}", label(best), percent(best.agreement));
+        let note =
+            format!("of bytes, {}, agreement {}", best.mode.label(), percent(best.agreement));
         cards += &card("Saved at most", &percent(best.bytes_saved), &note);
     }
     if let Some(oracle) = &report.oracle {
@@ -107,21 +109,6 @@ fn section(title: &str, body: &str) -> String {
 /// Segments of the model.
 fn segments(report: &Report) -> usize {
     report.modes.first().map_or(1, |mode| mode.tokens_per_exit.len())
-}
-
-/// A mode in a few words.
-fn label(report: &ModeReport) -> String {
-    let mode = &report.mode;
-    match mode.threshold {
-        Some(threshold) => format!("{} @ {}", mode.family(), number(threshold)),
-        None => mode.family(),
-    }
-}
-
-/// A threshold: no more digits than it has.
-fn number(value: f64) -> String {
-    let text = format!("{value:.4}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn percent(share: f64) -> String {

@@ -37,7 +37,7 @@ const EXPECTED_LINES: &str = "one JSON object a line, with question and golden_a
 
 pub(super) fn read(text: &str) -> Result<Vec<Example>> {
     if let Ok(value) = serde_json::from_str::<serde_json::Value>(text)
-        && value.get("golden_answers").is_none()
+        && value.get("question").is_none()
     {
         return official(value);
     }

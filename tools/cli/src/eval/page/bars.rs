@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Report, escape, label, percent, segments};
+use super::{Report, escape, percent, segments};
 use crate::eval::tint;
 
 const WIDTH: f64 = 1120.0;
@@ -17,7 +17,7 @@ const GAP: f64 = 12.0;
 pub(super) fn bars(report: &Report) -> String {
     let mut rows: Vec<(String, String, &[u64], f64)> = Vec::new();
     for mode in &report.modes {
-        rows.push((mode.mode.family(), label(mode), &mode.tokens_per_exit, mode.depth_mean));
+        rows.push((mode.mode.family(), mode.mode.label(), &mode.tokens_per_exit, mode.depth_mean));
     }
     if let Some(oracle) = &report.oracle {
         let name = || "oracle".to_owned();

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::scale::Scale;
-use super::{ModeReport, Report, escape, label, number, percent};
+use super::{ModeReport, Report, escape, number, percent};
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 380.0;
@@ -46,7 +46,7 @@ pub(super) fn plot(report: &Report, title: &str, quality: fn(&ModeReport) -> f64
         let mark = mark(point.mode, point.x, point.y);
         let told = format!(
             "{}: {} of bytes saved, {}",
-            label(point.mode),
+            point.mode.mode.label(),
             percent(point.mode.bytes_saved),
             percent(quality(point.mode))
         );

@@ -87,7 +87,7 @@ fn a_page_shows_every_mode_and_loads_nothing() {
     }
     for mode in &report.modes {
         // In both plots, and as a bar.
-        let (name, saved) = (escape(&label(mode)), percent(mode.bytes_saved));
+        let (name, saved) = (escape(&mode.mode.label()), percent(mode.bytes_saved));
         assert!(
             page.matches(&format!("<title>{name}: {saved} of bytes")).count() == 2,
             "{name} in the plots"

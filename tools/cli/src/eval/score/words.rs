@@ -1,4 +1,4 @@
-//! Exact match and word overlap after normalisation, as SQuAD began and CoQA and TriviaQA went on.
+//! Exact match and word overlap after normalisation, as CoQA and TriviaQA have it.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
