@@ -3,9 +3,11 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dynamax_bundle::{Bundle, DType};
+use dynamax_bundle::{Bundle, DType, StateMode};
 use dynamax_engine::decoder::Crew;
-use dynamax_engine::{Decoder, Line, Loaded, Sampler, Sampling, Settings, Team, sample};
+use dynamax_engine::{
+    Decoder, ExitSettings, Line, Loaded, Probed, Sampler, Sampling, Settings, Team, sample,
+};
 use dynamax_kernels::Isa;
 use dynamax_tests::{VOCAB_SIZE, hybrid};
 
@@ -37,17 +39,20 @@ static ALLOCATOR: Counting = Counting;
 fn nothing_is_allocated_from_the_first_token_on() {
     for quant in [DType::F32, DType::F16, DType::Q8, DType::Q4] {
         for threads in [1, 2] {
-            let calls = calls_while_decoding(quant, threads);
-            assert_eq!(calls, 0, "allocations with {} weights and {threads} threads", quant.name());
+            for exits in [None].into_iter().chain(StateMode::ALL.map(Some)) {
+                let calls = calls_while_decoding(quant, threads, exits);
+                let quant = quant.name();
+                assert_eq!(calls, 0, "{quant} weights, {threads} threads, exits {exits:?}");
+            }
         }
     }
 }
 
-fn calls_while_decoding(quant: DType, threads: usize) -> usize {
+fn calls_while_decoding(quant: DType, threads: usize, exits: Option<StateMode>) -> usize {
     let model = hybrid(quant, DType::F16);
     let bundle = Bundle::parse(model.bytes()).expect("sound");
     let program = bundle.program_buf().expect("checked");
-    let settings = Settings::new(64, 8);
+    let settings = Settings { head_rows: 8, ..Settings::new(64, 8) };
     let loaded =
         Loaded::new(program, |index| bundle.section(index.into()), 4096, settings).expect("fits");
     let mut memory = vec![Line::ZERO; loaded.model().memory_lines()];
@@ -63,12 +68,18 @@ fn calls_while_decoding(quant: DType, threads: usize) -> usize {
     };
     let mut sampler = Sampler::new(sampling, VOCAB_SIZE, &mut candidates);
 
+    let exits = exits.map(|state| ExitSettings { state, pending_max: 3, reveals: true });
+    decoder.use_exits(exits).expect("possible");
+
     let before = CALLS.load(Ordering::Relaxed);
     let mut token =
         sampler.choose(decoder.feed(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]).expect("accepted"));
     for _ in 0..40 {
-        token = sampler.choose(decoder.feed(&[token]).expect("accepted"));
+        let leaves = |probed: Probed| !(probed.position + probed.exit as u32).is_multiple_of(3);
+        decoder.step(token, leaves).expect("accepted");
+        token = sampler.choose(decoder.logits());
     }
+    decoder.catch_up();
     decoder.reset();
     CALLS.load(Ordering::Relaxed) - before
 }

@@ -1,5 +1,6 @@
 //! `dynamax bench`: prompt and decode speed, beside what the machine's memory allows.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -7,7 +8,8 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use dynamax_bundle::{Kind, Op, Program, Rows};
 use dynamax_config::show_bytes as show;
-use dynamax_session::{Session, machine::peak_rss_bytes};
+use dynamax_engine::Outcome;
+use dynamax_session::{Session, Text, machine::peak_rss_bytes};
 use serde::Serialize;
 
 use super::print_json;
@@ -21,6 +23,7 @@ use crate::source::{self, Demo};
 Examples:
   dynamax bench m.dmx                       512 tokens in, 128 out, three times
   dynamax bench m.dmx -p 128 -n 64 -r 5 -t 1
+  dynamax bench m.dmx --exit fixed          with early exits, to compare with --exit off
   dynamax bench m.dmx --isa avx2 --json     another instruction set, same tokens")]
 pub(crate) struct Arguments {
     /// The bundle; without one, the built-in demo.
@@ -72,13 +75,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut decode = arguments.decode.clone();
     decode.context.get_or_insert((arguments.prompt + arguments.n) as u32);
     let session = decode.open(&source)?;
-    let (prefill_s, decode_s) = measure(&session, arguments)?;
+    let measured = measure(&session, arguments)?;
     // Before the stream is measured, whose memory is not the model's.
     let peak_rss_bytes = peak_rss_bytes();
-    let bytes = bytes_per_token(session.model().program(), arguments);
-    let decode_tok_s = arguments.n as f64 / decode_s;
+    let bytes = measured.bytes_per_token;
+    let decode_tok_s = arguments.n as f64 / measured.decode_s;
     let report = Report {
-        prefill_tok_s: arguments.prompt as f64 / prefill_s,
+        prefill_tok_s: arguments.prompt as f64 / measured.prefill_s,
         decode_tok_s,
         decode_bytes_per_token: bytes,
         read_gb_s: bytes as f64 * decode_tok_s / 1e9,
@@ -86,22 +89,35 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         load_ms: session.load_s * 1e3,
         threads: session.threads(),
         isa: session.isa().name(),
-        depth_mean: 1.0,
-        agreement: None,
+        depth_mean: measured.depth_mean,
+        agreement: measured.agreement,
         peak_rss_bytes,
         planned_bytes: session.model().sizes().total_bytes(),
     };
     if arguments.json { print_json(&report) } else { show_report(&report) }
 }
 
-/// Median seconds of the prompt, and of all decoded tokens.
-fn measure(session: &Session<'_>, arguments: &Arguments) -> Result<(f64, f64)> {
+/// What was measured.
+struct Measured {
+    /// Median seconds of the prompt.
+    prefill_s: f64,
+    /// Median seconds of all decoded tokens.
+    decode_s: f64,
+    bytes_per_token: u64,
+    depth_mean: f64,
+    agreement: Option<f64>,
+}
+
+fn measure(session: &Session<'_>, arguments: &Arguments) -> Result<Measured> {
+    let (model, depth) = (session.model(), arguments.decode.depth(session)?);
+    let program = model.program();
     let mut memory = session.memory();
     let mut decoder = session.decoder(&mut memory);
-    let vocab_size = session.model().vocab_size();
-    let prompt: Vec<u32> =
-        (0..arguments.prompt as u32).map(|index| (index * 7919 + 13) % vocab_size).collect();
+    decoder.use_exits(depth.settings())?;
+    let decide = depth.decision(arguments.prompt as u32, arguments.n as u32);
+    let prompt = prompt(session, arguments.prompt);
     let (mut prefills, mut decodes) = (Vec::new(), Vec::new());
+    let mut outcomes = Vec::with_capacity(arguments.n * arguments.repetitions);
     for _ in 0..arguments.repetitions {
         decoder.reset();
         let start = Instant::now();
@@ -109,11 +125,42 @@ fn measure(session: &Session<'_>, arguments: &Arguments) -> Result<(f64, f64)> {
         prefills.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
         for _ in 0..arguments.n {
-            token = session.isa().argmax(decoder.feed(&[token])?) as u32;
+            outcomes.push(decoder.step(token, &decide)?);
+            token = session.isa().argmax(decoder.logits()) as u32;
         }
         decodes.push(start.elapsed().as_secs_f64());
     }
-    Ok((median(&mut prefills), median(&mut decodes)))
+    let count = outcomes.len() as f64;
+    let layers = |segment: u16| f64::from(program.segments[usize::from(segment)].layers.max(1));
+    let all = layers(program.segments.len() as u16 - 1);
+    let depths: f64 = outcomes.iter().map(|outcome| layers(outcome.segment) / all).sum();
+    let sum = |of: fn(&Outcome) -> u32| outcomes.iter().map(of).sum::<u32>();
+    let (revealed, agreed) = (sum(|outcome| outcome.revealed), sum(|outcome| outcome.agreed));
+    let position = (arguments.prompt + arguments.n / 2) as u64;
+    let asks = depth.settings().is_some();
+    let bytes: u64 =
+        outcomes.iter().map(|outcome| step_bytes(program, outcome, asks, position)).sum();
+    Ok(Measured {
+        prefill_s: median(&mut prefills),
+        decode_s: median(&mut decodes),
+        bytes_per_token: (bytes as f64 / count) as u64,
+        depth_mean: depths / count,
+        agreement: (revealed > 0).then(|| f64::from(agreed) / f64::from(revealed)),
+    })
+}
+
+/// What the prompt says, over and over, where the bundle has a tokenizer.
+const PROMPT: &str = "It was a bright cold day, and the people of the town stood about the harbour and spoke of the ship \
+    that had come in the night. Nobody knew whence she came, nor who had seen her first. ";
+
+/// A prompt of so many tokens: text, so that early exits meet what they know; any ids where there is no tokenizer.
+fn prompt(session: &Session<'_>, len: usize) -> Vec<u32> {
+    let text = Text::of(&session.bundle).and_then(|text| text.encode(PROMPT)).unwrap_or_default();
+    if text.is_empty() {
+        let vocab_size = session.model().vocab_size();
+        return (0..len as u32).map(|index| (index * 7919 + 13) % vocab_size).collect();
+    }
+    text.into_iter().cycle().take(len).collect()
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -121,12 +168,20 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Bytes that decoding one token reads from memory: every weight of a linear operator, one row of the embedding, small
-/// weights, recurrent states (read and written), and the filled part of the caches, at the middle of the answer.
-fn bytes_per_token(program: &Program<'_>, arguments: &Arguments) -> u64 {
-    let position = (arguments.prompt + arguments.n / 2) as u64;
+/// Bytes that a step reads from memory: the segments that it reaches, the probes that it asks, and one head.
+fn step_bytes(program: &Program<'_>, outcome: &Outcome, asks: bool, position: u64) -> u64 {
+    let segments = &program.segments[..=usize::from(outcome.reach)];
+    let segments = segments.iter().map(|segment| bytes(program, segment.ops(), position));
+    let asked = program.exits.iter().filter(|exit| asks && exit.segment <= outcome.segment);
+    let probes = asked.map(|exit| bytes(program, exit.probe(), position));
+    segments.chain(probes).sum::<u64>() + bytes(program, program.head(), position)
+}
+
+/// Bytes that some operators read for one token: every weight of a linear operator, one row of the embedding, small
+/// weights, recurrent states (read and written), and the filled part of the caches.
+fn bytes(program: &Program<'_>, ops: Range<usize>, position: u64) -> u64 {
     let mut bytes = 0;
-    for op in program.ops {
+    for op in &program.ops[ops] {
         let operands = op.operands();
         for id in operands.inputs.into_iter().flatten() {
             let tensor = program.tensor(id);
@@ -162,6 +217,10 @@ fn show_report(report: &Report) -> Result<()> {
         100.0 * report.read_gb_s / report.machine_read_gb_s,
         show(report.decode_bytes_per_token)
     );
+    let agreement = report
+        .agreement
+        .map_or_else(String::new, |share| format!(", agreement {:.1} %", 100.0 * share));
+    println!("depth     {:>9.1} %{agreement}", 100.0 * report.depth_mean);
     println!("planned   {:>12}", show(report.planned_bytes));
     println!("peak RSS  {:>12}", report.peak_rss_bytes.map_or_else(|| "unknown".into(), show));
     println!("on        {} × {}, loaded in {:.0} ms", report.isa, report.threads, report.load_ms);

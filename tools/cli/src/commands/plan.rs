@@ -70,6 +70,8 @@ struct Report {
     lower_bound_bytes: u64,
     weights_bytes: u64,
     state_bytes: u64,
+    /// Of the arena: residual rows that wait at exits.
+    pending_bytes: u64,
     sampling_bytes: u64,
     total_bytes: u64,
     buffers: Vec<BufferReport>,
@@ -157,6 +159,7 @@ fn report(loaded: &Loaded<'_>, program: &ProgramBuf) -> Report {
         lower_bound_bytes: sizes.lower_bound_bytes,
         weights_bytes: sizes.weights_bytes,
         state_bytes: sizes.state_bytes,
+        pending_bytes: sizes.pending_bytes,
         sampling_bytes: sizes.sampling_bytes,
         total_bytes: sizes.total_bytes(),
         buffers: buffers.collect(),
@@ -196,6 +199,9 @@ fn show_report(arguments: &Arguments, report: &Report) -> Result<()> {
     line("weights", report.weights_bytes);
     line("states", report.state_bytes);
     line("arena", report.arena_bytes);
+    if report.pending_bytes > 0 {
+        line("  waiting rows", report.pending_bytes);
+    }
     line("  at least", report.lower_bound_bytes);
     line("sampling", report.sampling_bytes);
     line("total", report.total_bytes);
