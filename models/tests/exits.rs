@@ -1,87 +1,129 @@
-//! Exits as deployed against exits as trained.
+//! Exits from Burn to the device: the step of a backbone with exits on Flex, and its Program on the CPU executor, say the
+//! same, bit for bit.
+
 #![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
 
+use std::path::{Path, PathBuf};
+
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Distribution, Tensor};
-use dynamax_models::exits::{ClassifierConfig, Exit, ExitConfig, Exits, ExitsConfig};
-use dynamax_models::step::States;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use dynamax_bundle::{Bundle, DType};
+use dynamax_engine::decoder::Crew;
+use dynamax_engine::{Decoder, ExitSettings, Line, Loaded, Probed, Settings};
+use dynamax_kernels::Isa;
+use dynamax_models::Config;
+use dynamax_models::build::{BuildOptions, Draft, ExitSource};
+use dynamax_models::checkpoint::Checkpoint;
+use dynamax_models::exits::{self, ClassifierConfig, ExitConfig, Exits, ExitsConfig, WithExits};
+use dynamax_models::step::Step;
 
-const D_MODEL: usize = 64;
+const TOKENS: usize = 9;
 
-fn config() -> ExitsConfig {
-    let exit = |(layer, name): (usize, &str)| ExitConfig {
-        after_layer: layer,
-        classifier: ClassifierConfig::narrow(name, D_MODEL).unwrap(),
-        adapter: (layer > 1).then_some(32),
-    };
-    let exits = [(1, "calm"), (2, "ffn"), (3, "mamba")].map(exit).into();
-    ExitsConfig { d_model: D_MODEL, norm_eps: 1e-5, exits }
+fn golden() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden");
+    let entries = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    let mut dirs: Vec<_> = entries.filter(|dir| dir.join("config.json").exists()).collect();
+    dirs.sort();
+    assert!(dirs.len() >= 5, "checkpoints in tests/golden");
+    dirs
 }
 
-/// Moves every number: exits start without an opinion, which would make any two of them equal.
-struct Shake;
+/// Draws every parameter, also those that start at zero: exits that were just made say nothing.
+struct Drawn(u64);
 
-impl ModuleMapper for Shake {
+impl ModuleMapper for Drawn {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|x| {
-            let noise = Tensor::random(x.dims(), Distribution::Uniform(-0.2, 0.2), &x.device());
-            x + noise
-        })
+        let (id, shape) = (param.id, param.lazy_shape());
+        let numbers: Vec<f32> = (0..shape.num_elements())
+            .map(|_| {
+                self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (self.0 >> 40) as f32 / (1_u32 << 24) as f32 - 0.4
+            })
+            .collect();
+        let value = Tensor::from_data(TensorData::new(numbers, shape), &param.lazy_device());
+        param.transform_for_load(value, id)
     }
 }
 
-fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter().collect()
-}
-
-fn assert_near(found: &[f32], expected: &[f32], what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}: numbers");
-    for (found, expected) in found.iter().zip(expected) {
-        assert!((found - expected).abs() < 1e-4, "{what}: {found}, expected {expected}");
-    }
-}
-
-fn check_scores(exit: &Exit, x: &Tensor<3>, rows: usize, device: &Device) {
-    let [_, seq, _] = x.dims();
-    let scores = numbers(exit.scores(x.clone()));
-    assert!(scores.iter().any(|score| score.abs() > 1e-2), "it has an opinion: {scores:?}");
-    let mut states = States::new();
-    exit.add_states(&mut states, device);
-    for start in (0..seq).step_by(rows) {
-        let len = rows.min(seq - start);
-        let part = x.clone().narrow(1, start, len).reshape([len, D_MODEL]);
-        let score = numbers(exit.step_score(part, &mut states));
-        states = states.finish();
-        let last = start + len - 1;
-        let what = format!("after layer {}, {rows} rows, token {last}", exit.after_layer);
-        assert_near(&score, &scores[2 * last..2 * last + 2], &what);
-    }
+/// Exits of a kind behind every layer but the last, with an adapter at the first; classifiers that say something.
+fn exits_config(config: &Config, kind: &str) -> ExitsConfig {
+    let classifier = ClassifierConfig::narrow(kind, config.d_model()).unwrap();
+    let exit = |after_layer| ExitConfig {
+        after_layer,
+        classifier,
+        adapter: (after_layer == 1).then_some(24),
+    };
+    let exits = (1..config.n_layers()).map(exit).collect();
+    ExitsConfig { d_model: config.d_model(), norm_eps: config.norm_eps(), exits }
 }
 
 #[test]
-fn steps_of_any_length_score_and_adapt_as_the_whole_sequence() {
-    let device = Device::flex();
-    let exits = Exits::new(&config(), &device).map(&mut Shake);
-    let x = Tensor::<3>::random([1, 13, D_MODEL], Distribution::Normal(0.0, 2.0), &device);
-    for exit in &exits.exits {
-        for rows in [1, 4, 13] {
-            check_scores(exit, &x, rows, &device);
+fn exits_in_burn_have_the_bits_of_their_program() {
+    for dir in golden() {
+        let config = Config::open(&dir).unwrap();
+        if config.n_layers() < 2 {
+            continue;
         }
-        let adapted = numbers(exit.adapt(x.clone()));
-        let step = numbers(exit.step_adapt(x.clone().reshape([13, D_MODEL])));
-        assert_near(&step, &adapted, "adapted");
-        let is_same = adapted == numbers(x.clone());
-        assert_eq!(is_same, exit.adapter.is_none(), "an adapter adapts");
+        for kind in ["calm", "ffn", "mamba"] {
+            compare(&dir, &config, kind);
+        }
     }
 }
 
-#[test]
-fn new_exits_have_no_opinion_and_change_nothing() {
+fn compare(dir: &Path, config: &Config, kind: &str) {
+    let what = format!("{}, {kind}", dir.display());
     let device = Device::flex();
-    let exits = Exits::new(&config(), &device);
-    let x = Tensor::<3>::random([2, 5, D_MODEL], Distribution::Normal(0.0, 2.0), &device);
-    for exit in &exits.exits {
-        assert!(numbers(exit.scores(x.clone())).iter().all(|score| *score == 0.0), "half and half");
-        assert_eq!(numbers(exit.adapt(x.clone())), numbers(x.clone()), "as it was");
+    let checkpoint = Checkpoint::open(dir, config).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let described = exits_config(config, kind);
+    let drawn = Exits::new(&described, &device).map(&mut Drawn(1));
+    let fingerprint = checkpoint.fingerprint(config);
+    exits::write(folder.path(), (config, &fingerprint), &described, &drawn, None).unwrap();
+
+    let (described, weights) = exits::open(folder.path(), config, &fingerprint).unwrap();
+    let mut model = WithExits::new(config, &described, &device);
+    model.backbone = checkpoint.load(model.backbone).unwrap();
+    model.exits = weights.load(model.exits).unwrap();
+
+    let options = BuildOptions {
+        quant: DType::F32,
+        exits: ExitSource::Folder(folder.path().into()),
+        context: Some(64),
+        ..BuildOptions::default()
+    };
+    let bytes = Draft::open(dir, &options).unwrap().assemble().unwrap();
+    let lines = Line::copy_from(&bytes);
+    let bundle = Bundle::parse(Line::as_bytes(&lines, bytes.len())).unwrap();
+    let program = bundle.program_buf().unwrap();
+    assert_eq!(program.exits.len(), config.n_layers() - 1, "{what}: exits");
+    let section = |index: u16| bundle.section(index.into());
+    let loaded = Loaded::new(program, section, 64, Settings::new(64, 16)).unwrap();
+    let mut memory = vec![Line::ZERO; loaded.model().memory_lines()];
+    let mut decoder = Decoder::new(loaded.model(), &mut memory, Isa::detect(), Crew::Alone);
+
+    for exit in 0..config.n_layers() - 1 {
+        decoder.use_exits(Some(ExitSettings::default())).unwrap();
+        let mut states = model.states(64, &device);
+        for position in 0..TOKENS {
+            let token = (position * 7 + 3) % config.vocab_size();
+            let int = |value: usize| {
+                Tensor::<1, Int>::from_data(TensorData::from([value as i32]), &device)
+            };
+            let out = model.step(int(token), int(position), states);
+            let said = &out.exits[exit];
+            let score: Vec<f32> = said.score.clone().into_data().iter().collect();
+            let expected: Vec<f32> = said.logits.clone().into_data().iter().collect();
+            let settled = 1.0 / (1.0 + dynamax_kernels::math::exp(score[0] - score[1]));
+            let decide = |probed: Probed| {
+                assert!(
+                    probed.exit != exit || probed.score.to_bits() == settled.to_bits(),
+                    "{what}: the score at exit {exit}, token {position}"
+                );
+                probed.exit == exit
+            };
+            decoder.step(token as u32, decide).unwrap();
+            assert!(decoder.logits() == expected, "{what}: logits of exit {exit}, {position}");
+            states = out.states;
+        }
     }
 }
