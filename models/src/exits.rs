@@ -15,6 +15,7 @@ mod adapter;
 mod classifier;
 mod config;
 mod decide;
+pub mod distill;
 mod error;
 mod evaluate;
 mod metrics;

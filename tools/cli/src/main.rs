@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, build, check, eval, inspect, plan, run, train, verify};
+use commands::{bench, build, check, eval, exits, inspect, plan, run, train, verify};
 use failure::Failure;
 
 /// Language models for boards, inside a budget: build bundles from checkpoints, look into them, run them.
@@ -54,6 +54,7 @@ enum Command {
     Bench(bench::Arguments),
     Eval(eval::Arguments),
     Train(Box<train::Arguments>),
+    Exits(Box<exits::Arguments>),
     Verify(verify::Arguments),
 }
 
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Exits(arguments) => exits::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };
     match done {
