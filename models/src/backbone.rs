@@ -14,7 +14,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::config::Config;
-use crate::layers::Embedding;
+use crate::layers::{Embedding, RmsNorm};
 use crate::step::{States, Step, StepOutput};
 
 pub use mamba::{Mamba, MambaLayer, MambaMixer};
@@ -136,10 +136,15 @@ impl Backbone {
     /// - `residual`, and returned: `[batch, seq, d_model]`
     #[must_use]
     pub fn final_norm(&self, residual: Tensor<3>) -> Tensor<3> {
+        self.norm().forward(residual)
+    }
+
+    /// The final norm.
+    pub(crate) fn norm(&self) -> &RmsNorm {
         match self {
-            Self::Transformer(model) => model.norm.forward(residual),
-            Self::Mamba(model) => model.norm_f.forward(residual),
-            Self::Mamba2(model) => model.norm_f.forward(residual),
+            Self::Transformer(model) => &model.norm,
+            Self::Mamba(model) => &model.norm_f,
+            Self::Mamba2(model) => &model.norm_f,
         }
     }
 

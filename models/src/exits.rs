@@ -16,6 +16,7 @@ mod classifier;
 mod config;
 mod decide;
 mod deployed;
+pub mod distill;
 mod error;
 mod evaluate;
 mod metrics;

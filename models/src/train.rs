@@ -16,6 +16,7 @@ mod directory;
 mod error;
 pub(crate) mod heads;
 mod joint;
+mod limit;
 pub mod loss;
 pub mod parameters;
 mod recipe;
@@ -28,6 +29,10 @@ pub mod tokenizer;
 pub use directory::read_recipe;
 pub use error::TrainError;
 pub use joint::ExitLosses;
+pub use limit::Limit;
 pub use recipe::{Architecture, ExitsRecipe, Recipe};
-pub use run::{Limit, Run, Step};
+pub use run::{Run, Step};
 pub use schedule::Schedule;
+
+#[cfg(test)]
+pub(crate) use recipe::tests::toy;

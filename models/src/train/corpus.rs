@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tokenizers::Tokenizer;
 
 use super::TrainError;
-use super::tokenizer::{END_OF_TEXT, encode};
+use super::tokenizer::encode;
 
 /// One in this many tokens of each text is held out: its end.
 const HELD_OUT_SHARE: usize = 50;
@@ -37,7 +37,7 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Encodes `texts` for sequences of `seq_len` tokens.
+    /// Encodes `texts`, each of which `end` ends, for sequences of `seq_len` tokens.
     ///
     /// # Errors
     ///
@@ -45,9 +45,9 @@ impl Corpus {
     pub fn new(
         texts: &[String],
         tokenizer: &Tokenizer,
+        end: Option<u32>,
         seq_len: usize,
     ) -> Result<Self, TrainError> {
-        let end = tokenizer.token_to_id(END_OF_TEXT);
         let (mut train, mut held_out) = (Vec::new(), Vec::new());
         for text in texts {
             let mut ids = encode(tokenizer, text)?;
@@ -64,6 +64,21 @@ impl Corpus {
         }
         let fingerprint = fingerprint(train.iter().chain(&held_out));
         Ok(Self { train, held_out, fingerprint })
+    }
+
+    /// Checks that a model with this many tokens knows every token.
+    ///
+    /// # Errors
+    ///
+    /// A token that it does not know.
+    pub fn check(&self, vocab_size: usize) -> Result<(), TrainError> {
+        let unknown =
+            self.train.iter().chain(&self.held_out).find(|id| **id as usize >= vocab_size);
+        unknown.map_or(Ok(()), |id| {
+            Err(TrainError::Tokenizer(format!(
+                "it makes token {id} of the texts, and the model has {vocab_size}; take the model's own tokenizer.json"
+            )))
+        })
     }
 }
 
@@ -83,7 +98,7 @@ mod tests {
     fn the_end_of_each_text_is_held_out() {
         let texts = ["aa bb ".repeat(100), "cc dd ".repeat(100)];
         let tokenizer = train_tokenizer(&texts, 260).unwrap();
-        let corpus = Corpus::new(&texts, &tokenizer, 4).unwrap();
+        let corpus = Corpus::new(&texts, &tokenizer, Some(0), 4).unwrap();
         let text = tokenizer.decode(&corpus.held_out, false).unwrap();
         assert!(text.contains("bb") && text.contains("dd"), "of both: {text}");
         let all =
@@ -105,7 +120,7 @@ mod tests {
     fn too_little_text_says_how_much_is_needed() {
         let texts = ["a short one".to_owned()];
         let tokenizer = train_tokenizer(&texts, 257).unwrap();
-        let error = Corpus::new(&texts, &tokenizer, 64).unwrap_err().to_string();
+        let error = Corpus::new(&texts, &tokenizer, None, 64).unwrap_err().to_string();
         assert!(error.contains("need at least 130"), "{error}");
     }
 }

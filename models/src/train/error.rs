@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::checkpoint::CheckpointError;
+use crate::config::ConfigError;
 use crate::exits::ExitsError;
 
 /// Why a training run did not start, or did not go on.
@@ -55,6 +56,18 @@ pub enum TrainError {
         found: String,
         /// What it must be.
         rule: &'static str,
+    },
+    /// The model has no shape that can be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What exits should learn from is no number.
+    #[error(
+        "step {step}: the model's own scores of tokens are no numbers, so there is nothing to learn from; its weights \
+         are damaged, or too large for this text: check it with `dynamax check`"
+    )]
+    Oracle {
+        /// The step.
+        step: u64,
     },
     /// Exits that cannot stand where they are said to.
     #[error("--exits: {0}")]

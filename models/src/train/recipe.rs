@@ -245,10 +245,10 @@ fn require(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub(in crate::train) fn toy(arch: Architecture) -> Recipe {
+    pub(crate) fn toy(arch: Architecture) -> Recipe {
         Recipe {
             arch,
             text: Vec::new(),

@@ -16,23 +16,12 @@ use super::loss::held_out_loss;
 use super::schedule::Schedule;
 use super::state::{self, Progress};
 use super::tokenizer::{END_OF_TEXT, train_tokenizer};
-use super::{Recipe, TrainError, parameters};
+use super::{Limit, Recipe, TrainError, parameters};
 use crate::checkpoint::{Checkpoint, export};
 use crate::config::Config;
 use crate::exits::{self, Evaluation, State, Subject};
 use crate::layers::seeded;
 use crate::random::SplitMix;
-
-/// When a run is over: at the first limit it meets.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Limit {
-    /// Steps, from the start of the run.
-    pub steps: Option<u64>,
-    /// Times that all text is seen.
-    pub epochs: Option<f64>,
-    /// Minutes, from the start of the run; those before an interruption count.
-    pub minutes: Option<f64>,
-}
 
 /// What a step did.
 #[derive(Clone, Debug)]
@@ -80,7 +69,7 @@ impl Run {
         let tokenizer = train_tokenizer(&texts, recipe.vocab_size)?;
         let end = tokenizer.token_to_id(END_OF_TEXT).unwrap_or_default();
         let config = recipe.config(tokenizer.get_vocab_size(true), end);
-        let corpus = Corpus::new(&texts, &tokenizer, recipe.seq_len)?;
+        let corpus = Corpus::new(&texts, &tokenizer, Some(end), recipe.seq_len)?;
         let training = training(dir);
         std::fs::create_dir_all(&training)
             .map_err(|error| TrainError::Write { path: training, error })?;
@@ -120,7 +109,8 @@ impl Run {
             .map_err(|error| TrainError::Damaged { path, reason: error.to_string() })?;
         let end = tokenizer.token_to_id(END_OF_TEXT).unwrap_or_default();
         let config = recipe.config(tokenizer.get_vocab_size(true), end);
-        let corpus = Corpus::new(&read_texts(&recipe.text)?, &tokenizer, recipe.seq_len)?;
+        let texts = read_texts(&recipe.text)?;
+        let corpus = Corpus::new(&texts, &tokenizer, Some(end), recipe.seq_len)?;
         let device = Device::flex().autodiff();
         let model = Model::new(&recipe, &config, &device);
         let (adamw, done) = state::load(&state_path(dir), parameters::read(&model))?;
@@ -193,17 +183,7 @@ impl Run {
     /// The share of the run that is done, by the limit that will end it.
     #[must_use]
     pub fn progress(&self) -> f64 {
-        let by_steps = self.last_step().map(|steps| self.done.step as f64 / steps.max(1) as f64);
-        let by_minutes = self.limit.minutes.map(|minutes| self.seconds() / (minutes * 60.0));
-        by_steps.into_iter().chain(by_minutes).fold(0.0, f64::max).min(1.0)
-    }
-
-    /// The step that ends the run, where a number of steps or epochs does.
-    #[must_use]
-    pub fn last_step(&self) -> Option<u64> {
-        let per_epoch = self.batches().steps_per_epoch() as f64;
-        let by_epochs = self.limit.epochs.map(|epochs| (epochs * per_epoch).ceil() as u64);
-        self.limit.steps.into_iter().chain(by_epochs).min()
+        self.limit.progress(self.done.step, self.seconds(), self.batches().steps_per_epoch())
     }
 
     /// Is a limit met?

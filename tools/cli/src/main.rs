@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    bench, build, calibrate, chat, check, inspect, keygen, plan, run, sign, train, verify,
+    bench, build, calibrate, chat, check, exits, inspect, keygen, plan, run, sign, train, verify,
 };
 use failure::Failure;
 
@@ -58,6 +58,7 @@ enum Command {
     Train(Box<train::Arguments>),
     Keygen(keygen::Arguments),
     Sign(sign::Arguments),
+    Exits(Box<exits::Arguments>),
     Verify(verify::Arguments),
 }
 
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         Command::Train(arguments) => train::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
+        Command::Exits(arguments) => exits::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
     };
     match done {
