@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn an_answer_ends_at_the_first_stop() {
-        assert_eq!(until(" white.\nQ: x", &["Q:", "\n"]), "white.", "the line");
+        assert_eq!(until(" white.\nMore. Q: x", &["Q:", "\n"]), "white.", "the line");
         assert_eq!(until("\n\n white Q: x", &["\n", "Q:"]), "white", "an empty line before it");
         assert_eq!(until(" white ", &["\n"]), "white", "no stop");
     }
