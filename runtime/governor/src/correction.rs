@@ -24,6 +24,9 @@ const SHAPE: (f32, f32) = (0.25, 4.0);
 /// Rate of the parts' own factors.
 const SLOW: f32 = 0.02;
 
+/// How fast a part that is not seen becomes like the others again.
+const FORGET: f32 = 1.0 / 2048.0;
+
 /// A token as far off as this counts as no further off.
 const OUTLIER: (f32, f32) = (0.5, 2.0);
 
@@ -77,7 +80,13 @@ impl Factors {
         self.common *= 1.0 + self.rate * (surprise - 1.0);
         let (mut sum, mut mean) = (0.0, 0.0);
         for ((shape, weight), part) in self.shape.iter_mut().zip(&mut self.weight).zip(parts) {
-            *shape = (*shape + SLOW * error * part / squares * *shape).clamp(SHAPE.0, SHAPE.1);
+            // What was learned of a part that is no longer seen is forgotten: held against it, it would never be seen again.
+            let change = if *part > 0.0 {
+                SLOW * error * part / squares * *shape
+            } else {
+                (1.0 - *shape) * FORGET
+            };
+            *shape = (*shape + change).clamp(SHAPE.0, SHAPE.1);
             *weight += (part - *weight) / 64.0;
             sum += *weight;
             mean += *weight * *shape;
@@ -206,6 +215,21 @@ mod tests {
         }
         let (first, second) = (10.0 * factors.of(0), 10.0 * factors.of(1));
         assert!((first - 5.0).abs() < 1.5 && (second - 20.0).abs() < 3.0, "{first} {second}");
+    }
+
+    #[test]
+    fn a_part_that_is_no_longer_seen_is_not_thought_dear_for_ever() {
+        let mut factors = Factors::new(1.0 / 8.0);
+        for _ in 0..500 {
+            factors.learn(&parts(&[10.0]), 10.0);
+            factors.learn(&parts(&[10.0, 10.0]), 40.0);
+        }
+        let dear = factors.of(1) / factors.of(0);
+        for _ in 0..10_000 {
+            factors.learn(&parts(&[10.0]), 10.0);
+        }
+        let later = factors.of(1) / factors.of(0);
+        assert!(dear > 1.8 && later < 1.1, "{dear}, then {later}");
     }
 
     #[test]

@@ -147,8 +147,8 @@ impl Governor {
         let mut limits = self.limit_time(&costs);
         let (asked, allowed) = (self.asked(&costs, &mut limits), self.allowed());
         let target = self.resolve(asked, allowed, &mut limits);
-        self.position +=
-            if target > self.position { ATTACK } else { SMOOTHING } * (target - self.position);
+        let rate = if target > self.position { RELENTING } else { TIGHTENING };
+        self.position += rate * (target - self.position);
         if self.position < 0.02 && target <= 0.0 {
             self.position = 0.0;
         }

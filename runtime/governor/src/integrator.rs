@@ -25,6 +25,8 @@ pub enum MeterFault {
     Frozen,
     /// Samples are further apart than the energy between them could be told.
     Silent,
+    /// The battery is not discharging: the board draws from elsewhere.
+    OnMains,
 }
 
 impl MeterFault {
@@ -36,6 +38,7 @@ impl MeterFault {
             Self::Nonsense => 602,
             Self::Frozen => 603,
             Self::Silent => 604,
+            Self::OnMains => 605,
         }
     }
 }
@@ -52,6 +55,9 @@ impl fmt::Display for MeterFault {
             Self::Frozen => "the power meter repeats itself: it is no longer measuring",
             Self::Silent => {
                 "samples of power are too far apart: the sampling thread does not get to run"
+            }
+            Self::OnMains => {
+                "the battery is not discharging: it says nothing of what the board draws"
             }
         })
     }
@@ -127,6 +133,18 @@ impl Reading {
     }
 }
 
+impl Reading {
+    /// The same meter a little later: since the last sample, power is taken to have stayed, for no longer than `gap`.
+    #[must_use]
+    pub fn at(self, now: Microseconds, gap: Microseconds) -> Self {
+        let since = now.since(self.at);
+        if self.fault.is_some() || since > gap {
+            return Self { at: now, fault: self.fault.or(Some(MeterFault::Silent)), ..self };
+        }
+        Self { at: now, energy: self.energy.plus(self.power.over_round(since)), ..self }
+    }
+}
+
 impl Integrator {
     /// Starts at nothing.
     #[must_use]
@@ -177,17 +195,19 @@ impl Integrator {
         self.fault = None;
     }
 
-    /// Where it stands now: since the last sample, power is taken to have stayed.
+    /// Where it stood at the last sample.
+    #[must_use]
+    pub fn last(&self) -> Reading {
+        let (at, power) = self.last.unwrap_or_default();
+        let energy = Microjoules(u64::try_from(self.nanojoules / 1000).unwrap_or(u64::MAX));
+        let silent = self.last.is_none().then_some(MeterFault::Silent);
+        Reading { at, energy, power, faults: self.faults, fault: self.fault.or(silent) }
+    }
+
+    /// Where it stands now.
     #[must_use]
     pub fn read(&self, now: Microseconds) -> Reading {
-        let (at, power) = self.last.unwrap_or_default();
-        let since = if self.last.is_some() { now.since(at) } else { Microseconds(0) };
-        let is_silent = since > self.plausible.gap;
-        let held = if is_silent { 0 } else { u128::from(power.0) * u128::from(since.0) };
-        let energy =
-            Microjoules(u64::try_from((self.nanojoules + held) / 1000).unwrap_or(u64::MAX));
-        let silent = (is_silent || self.last.is_none()).then_some(MeterFault::Silent);
-        Reading { at: now, energy, power, faults: self.faults, fault: self.fault.or(silent) }
+        self.last().at(now, self.plausible.gap)
     }
 
     fn fail(&mut self, fault: MeterFault) {

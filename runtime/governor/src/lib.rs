@@ -28,6 +28,7 @@ mod error;
 mod event;
 mod governor;
 mod integrator;
+pub mod meter;
 mod mode;
 #[cfg(feature = "std")]
 pub mod sim;

@@ -59,10 +59,10 @@ impl Governor {
     }
 
     pub(super) fn learn_agreement(&mut self, agreed: u32, of: u32) {
-        let moved = self.evidence.reveal(agreed, of);
-        let wrong = (1.0 - self.calibration.agreement(self.position)) * self.evidence.bounds().0;
-        if moved && wrong > 1.0 - self.config.min_agreement {
-            self.events.add(Events::FLOOR_BROKEN);
+        let before = self.evidence.bounds().0;
+        self.evidence.reveal(agreed, of);
+        if self.evidence.bounds().0 > before.max(0.99) {
+            self.events.add(Events::CALIBRATION_REFUTED);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::string::String;
+use std::vec::Vec;
 
 use super::board::{BOARDS, SimBoard};
 use super::run::{Fixed, Outcome, Steered, run};
@@ -140,35 +141,67 @@ fn hindsight(
     (best, is_payable)
 }
 
-/// The whole grid as text, one line a cell.
+/// A cell and what it is of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Place {
+    /// The board.
+    pub board: &'static SimBoard,
+    /// The text.
+    pub text: &'static Text,
+    /// The ask.
+    pub ask: &'static Ask,
+    /// What it came to.
+    pub cell: Cell,
+}
+
+/// The whole grid, each board in a thread of its own.
+///
+/// # Panics
+///
+/// Panics if a thread does.
 #[must_use]
-pub fn table(seeds: u64) -> String {
+pub fn grid(seeds: u64) -> Vec<Place> {
+    let of_board = |board: &'static SimBoard| {
+        let asks = move |text: &'static Text| {
+            ASKS.iter().map(move |ask| Place {
+                board,
+                text,
+                ask,
+                cell: cell(board, text, ask, seeds),
+            })
+        };
+        TEXTS.iter().flat_map(asks).collect::<Vec<_>>()
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            BOARDS.iter().map(|board| scope.spawn(move || of_board(board))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a board's thread")).collect()
+    })
+}
+
+/// The grid as text, one line a cell.
+#[must_use]
+pub fn table(places: &[Place]) -> String {
     let mut text = String::from(
-        "board      text    ask     energy  window in_time  agreed  best    steady  depth  turning feasible payable\n",
+        "board      text    ask     energy  window  in_time agreed  best    steady  depth   turning feasible payable\n",
     );
-    for board in &BOARDS {
-        for kind in &TEXTS {
-            for ask in &ASKS {
-                let cell = cell(board, kind, ask, seeds);
-                let _ = writeln!(
-                    text,
-                    "{:<10} {:<7} {:<7} {:<7.3} {:<6.3} {:<8.4} {:<7.4} {:<7.4} {:<7.4} {:<6.3} {:<7.3} {:<8} {}",
-                    board.name,
-                    kind.name,
-                    ask.name,
-                    cell.energy,
-                    cell.window,
-                    cell.in_time,
-                    cell.agreement,
-                    cell.best,
-                    cell.steady,
-                    cell.depth,
-                    cell.turning,
-                    cell.feasible,
-                    cell.payable,
-                );
-            }
+    for Place { board, text: kind, ask, cell } in places {
+        let _ =
+            write!(text, "{:<10} {:<7} {:<7} ", board.name.replace(' ', "-"), kind.name, ask.name);
+        let numbers = [
+            cell.energy,
+            cell.window,
+            cell.in_time,
+            cell.agreement,
+            cell.best,
+            cell.steady,
+            cell.depth,
+            cell.turning,
+        ];
+        for number in numbers {
+            let _ = write!(text, "{number:<7.4} ");
         }
+        let _ = writeln!(text, "{:<8} {}", cell.feasible, cell.payable);
     }
     text
 }
