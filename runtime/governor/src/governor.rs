@@ -12,8 +12,10 @@
 mod costs;
 mod learn;
 mod limits;
+mod outlook;
 
 use costs::Costs;
+pub use outlook::{Outlook, Verdict};
 
 use crate::agreement::Evidence;
 use crate::calibration::{Calibration, NEVER};
