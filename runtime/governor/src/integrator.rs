@@ -97,6 +97,7 @@ pub struct Integrator {
     nanojoules: u128,
     equal: u32,
     fault: Option<MeterFault>,
+    last_fault: Option<MeterFault>,
     /// Faults so far: two moments with the same number have no fault between them.
     faults: u32,
 }
@@ -114,6 +115,8 @@ pub struct Reading {
     pub faults: u32,
     /// The fault that holds.
     pub fault: Option<MeterFault>,
+    /// The last fault there was.
+    pub last_fault: Option<MeterFault>,
 }
 
 impl Reading {
@@ -125,9 +128,10 @@ impl Reading {
     pub fn since(&self, earlier: &Self) -> Result<Microjoules, MeterFault> {
         match self.fault {
             Some(fault) => Err(fault),
-            None if self.faults != earlier.faults || earlier.fault.is_some() => {
-                Err(MeterFault::Silent)
+            None if self.faults != earlier.faults => {
+                Err(self.last_fault.unwrap_or(MeterFault::Silent))
             }
+            None if earlier.fault.is_some() => Err(MeterFault::Silent),
             None => Ok(self.energy.less(earlier.energy)),
         }
     }
@@ -149,7 +153,15 @@ impl Integrator {
     /// Starts at nothing.
     #[must_use]
     pub fn new(plausible: Plausible) -> Self {
-        Self { plausible, last: None, nanojoules: 0, equal: 0, fault: None, faults: 0 }
+        Self {
+            plausible,
+            last: None,
+            nanojoules: 0,
+            equal: 0,
+            fault: None,
+            last_fault: None,
+            faults: 0,
+        }
     }
 
     /// Adds a sample, or that there was none.
@@ -201,7 +213,8 @@ impl Integrator {
         let (at, power) = self.last.unwrap_or_default();
         let energy = Microjoules(u64::try_from(self.nanojoules / 1000).unwrap_or(u64::MAX));
         let silent = self.last.is_none().then_some(MeterFault::Silent);
-        Reading { at, energy, power, faults: self.faults, fault: self.fault.or(silent) }
+        let fault = self.fault.or(silent);
+        Reading { at, energy, power, faults: self.faults, fault, last_fault: self.last_fault }
     }
 
     /// Where it stands now.
@@ -212,7 +225,7 @@ impl Integrator {
 
     fn fail(&mut self, fault: MeterFault) {
         self.faults = self.faults.wrapping_add(1);
-        self.fault = Some(fault);
+        (self.fault, self.last_fault) = (Some(fault), Some(fault));
         self.last = None;
         self.equal = 0;
     }
@@ -260,7 +273,7 @@ mod tests {
             sum.add(Microseconds(20 * MS), Ok(Milliwatts(1001)));
             let back = sum.read(Microseconds(20 * MS));
             assert_eq!(back.fault, None, "it is back");
-            assert!(back.since(&before).is_err(), "but what it missed is unknown");
+            assert_eq!(back.since(&before), Err(fault), "but what it missed is unknown");
             sum.add(Microseconds(30 * MS), Ok(Milliwatts(1000)));
             let energy = sum.read(Microseconds(30 * MS)).since(&back);
             assert_eq!(energy, Ok(Microjoules(10_005)), "and it goes on");

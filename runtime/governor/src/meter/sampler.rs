@@ -31,7 +31,9 @@ struct Shared {
     energy_uj: AtomicU64,
     power_mw: AtomicU32,
     faults: AtomicU32,
+    /// The codes of the fault that holds, and of the last there was; 0: none.
     fault: AtomicU32,
+    last_fault: AtomicU32,
 }
 
 const FAULTS: [MeterFault; 5] = [
@@ -49,21 +51,26 @@ impl Shared {
         self.energy_uj.store(reading.energy.0, Ordering::SeqCst);
         self.power_mw.store(reading.power.0, Ordering::SeqCst);
         self.faults.store(reading.faults, Ordering::SeqCst);
-        let code = reading.fault.map_or(0, |fault| u32::from(fault.code()));
-        self.fault.store(code, Ordering::SeqCst);
+        let code = |fault: Option<MeterFault>| fault.map_or(0, |fault| u32::from(fault.code()));
+        self.fault.store(code(reading.fault), Ordering::SeqCst);
+        self.last_fault.store(code(reading.last_fault), Ordering::SeqCst);
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 
     fn read(&self) -> Reading {
         loop {
             let before = self.version.load(Ordering::SeqCst);
-            let code = self.fault.load(Ordering::SeqCst);
+            let fault = |code: &AtomicU32| {
+                let code = code.load(Ordering::SeqCst);
+                FAULTS.into_iter().find(|fault| u32::from(fault.code()) == code)
+            };
             let reading = Reading {
                 at: Microseconds(self.at_us.load(Ordering::SeqCst)),
                 energy: Microjoules(self.energy_uj.load(Ordering::SeqCst)),
                 power: Milliwatts(self.power_mw.load(Ordering::SeqCst)),
                 faults: self.faults.load(Ordering::SeqCst),
-                fault: FAULTS.into_iter().find(|fault| u32::from(fault.code()) == code),
+                fault: fault(&self.fault),
+                last_fault: fault(&self.last_fault),
             };
             if before.is_multiple_of(2) && before == self.version.load(Ordering::SeqCst) {
                 return reading;
