@@ -188,6 +188,26 @@ impl<'d> Section<'d> {
         Err(self.error(Kind::Range, key, Some(&value.span()), problem))
     }
 
+    /// A list of exactly `N` numbers without unit.
+    pub(crate) fn numbers<const N: usize>(
+        &self,
+        key: &str,
+    ) -> Result<Option<[f64; N]>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let wrong = || self.wrong(key, value, "a list of numbers");
+        let DeValue::Array(items) = value.get_ref() else { return Err(wrong()) };
+        let number = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+            DeValue::Float(float) => float.as_str().parse().map_err(|_| wrong()),
+            DeValue::Integer(integer) => integer.as_str().parse().map_err(|_| wrong()),
+            _ => Err(wrong()),
+        };
+        let numbers = items.iter().map(number).collect::<Result<Vec<f64>, _>>()?;
+        let found = numbers.len();
+        <[f64; N]>::try_from(numbers).map(Some).map_err(|_| {
+            self.refusal(Kind::Value, key, format!("has {found} numbers: {N} were expected"))
+        })
+    }
+
     /// A quantity with its unit, as `parse` reads it.
     pub(crate) fn quantity<T>(
         &self,

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod board;
+mod bridge;
 mod check;
 mod device;
 mod document;
@@ -24,6 +25,7 @@ mod error;
 mod keys;
 mod nearest;
 mod parse;
+mod profile;
 mod quantity;
 
 pub use board::{Board, Isa, Mode, Rail};
@@ -34,4 +36,5 @@ pub use device::{
 pub use error::{ConfigError, Kind};
 pub use keys::{KEYS, Key, reference};
 pub use nearest::nearest;
+pub use profile::Profile;
 pub use quantity::{Bytes, Microohms, QuantityError, energy, power, show_bytes, time};

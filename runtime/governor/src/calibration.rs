@@ -122,6 +122,12 @@ impl Calibration {
         self.between(position, |level| 1.0 - level.exits[self.segments - 1])
     }
 
+    /// Share of tokens that leave behind `segment` at a position.
+    #[must_use]
+    pub fn exit_share(&self, position: f32, segment: usize) -> f32 {
+        self.between(position, |level| level.exits[segment])
+    }
+
     /// Share of tokens that agree if every token leaves behind `segment` at the latest, and before it as at `position`.
     ///
     /// At least what the two kinds of exits cost one by one: `forced − (1 − agreement)`.

@@ -17,8 +17,8 @@ impl Events {
     pub const ENERGY_OUT_OF_REACH: Self = Self(1 << 3);
     /// Even the first exit takes longer than the deadline.
     pub const LATENCY_OUT_OF_REACH: Self = Self(1 << 4);
-    /// Catch-ups show, beyond doubt, that agreement is below its floor.
-    pub const FLOOR_BROKEN: Self = Self(1 << 5);
+    /// Catch-ups show, beyond doubt, that exits disagree more often than the calibration says.
+    pub const CALIBRATION_REFUTED: Self = Self(1 << 5);
     /// The board became slower.
     pub const THROTTLED: Self = Self(1 << 6);
     /// The board is as fast as it was.
@@ -43,7 +43,7 @@ impl Events {
         "energy gives way",
         "energy out of reach",
         "latency out of reach",
-        "floor broken",
+        "calibration refuted",
         "throttled",
         "recovered",
         "meter lost",

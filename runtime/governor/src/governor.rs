@@ -12,8 +12,10 @@
 mod costs;
 mod learn;
 mod limits;
+mod outlook;
 
 use costs::Costs;
+pub use outlook::{Outlook, Verdict};
 
 use crate::agreement::Evidence;
 use crate::calibration::{Calibration, NEVER};
@@ -29,8 +31,11 @@ use crate::units::{Microjoules, Microseconds};
 use crate::waiting::Waiting;
 use crate::window::EnergyWindow;
 
-/// How much of a change of position is made at once.
-const SMOOTHING: f32 = 0.2;
+/// How much of a change towards lenient is made at once: better early than that the window's limit holds a token back.
+const RELENTING: f32 = 0.5;
+
+/// How much of a change towards strict is made at once.
+const TIGHTENING: f32 = 0.2;
 
 /// Whether energy comes from a meter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +82,9 @@ pub struct Governor {
 #[derive(Clone, Copy, Debug, Default)]
 struct Allowed {
     bucket: usize,
+    /// The deepest segment, and what it would be if energy were no matter.
     deepest: usize,
+    in_time: usize,
     expected_uj: f32,
 }
 
@@ -142,14 +149,17 @@ impl Governor {
         let mut limits = self.limit_time(&costs);
         let (asked, allowed) = (self.asked(&costs, &mut limits), self.allowed());
         let target = self.resolve(asked, allowed, &mut limits);
-        self.position += SMOOTHING * (target - self.position);
+        let rate = if target > self.position { RELENTING } else { TIGHTENING };
+        self.position += rate * (target - self.position);
         if self.position < 0.02 && target <= 0.0 {
             self.position = 0.0;
         }
+        let in_time = limits.deepest;
         self.limit_energy(&costs, &mut limits);
         let catch_up_now = self.must_catch_up(&costs, &mut limits);
         let deepest = if catch_up_now { end } else { limits.deepest };
-        self.last = Allowed { bucket, deepest, expected_uj: self.expected_uj(&costs, deepest) };
+        self.last =
+            Allowed { bucket, deepest, in_time, expected_uj: self.expected_uj(&costs, in_time) };
         self.change_mode(&limits, &costs);
         let draft_length = self.draft_length(&costs);
         let mut decision = Decision {

@@ -25,6 +25,8 @@ pub enum MeterFault {
     Frozen,
     /// Samples are further apart than the energy between them could be told.
     Silent,
+    /// The battery is not discharging: the board draws from elsewhere.
+    OnMains,
 }
 
 impl MeterFault {
@@ -36,6 +38,7 @@ impl MeterFault {
             Self::Nonsense => 602,
             Self::Frozen => 603,
             Self::Silent => 604,
+            Self::OnMains => 605,
         }
     }
 }
@@ -52,6 +55,9 @@ impl fmt::Display for MeterFault {
             Self::Frozen => "the power meter repeats itself: it is no longer measuring",
             Self::Silent => {
                 "samples of power are too far apart: the sampling thread does not get to run"
+            }
+            Self::OnMains => {
+                "the battery is not discharging: it says nothing of what the board draws"
             }
         })
     }
@@ -91,6 +97,7 @@ pub struct Integrator {
     nanojoules: u128,
     equal: u32,
     fault: Option<MeterFault>,
+    last_fault: Option<MeterFault>,
     /// Faults so far: two moments with the same number have no fault between them.
     faults: u32,
 }
@@ -108,6 +115,8 @@ pub struct Reading {
     pub faults: u32,
     /// The fault that holds.
     pub fault: Option<MeterFault>,
+    /// The last fault there was.
+    pub last_fault: Option<MeterFault>,
 }
 
 impl Reading {
@@ -119,11 +128,24 @@ impl Reading {
     pub fn since(&self, earlier: &Self) -> Result<Microjoules, MeterFault> {
         match self.fault {
             Some(fault) => Err(fault),
-            None if self.faults != earlier.faults || earlier.fault.is_some() => {
-                Err(MeterFault::Silent)
+            None if self.faults != earlier.faults => {
+                Err(self.last_fault.unwrap_or(MeterFault::Silent))
             }
+            None if earlier.fault.is_some() => Err(MeterFault::Silent),
             None => Ok(self.energy.less(earlier.energy)),
         }
+    }
+}
+
+impl Reading {
+    /// The same meter a little later: since the last sample, power is taken to have stayed, for no longer than `gap`.
+    #[must_use]
+    pub fn at(self, now: Microseconds, gap: Microseconds) -> Self {
+        let since = now.since(self.at);
+        if self.fault.is_some() || since > gap {
+            return Self { at: now, fault: self.fault.or(Some(MeterFault::Silent)), ..self };
+        }
+        Self { at: now, energy: self.energy.plus(self.power.over_round(since)), ..self }
     }
 }
 
@@ -131,7 +153,15 @@ impl Integrator {
     /// Starts at nothing.
     #[must_use]
     pub fn new(plausible: Plausible) -> Self {
-        Self { plausible, last: None, nanojoules: 0, equal: 0, fault: None, faults: 0 }
+        Self {
+            plausible,
+            last: None,
+            nanojoules: 0,
+            equal: 0,
+            fault: None,
+            last_fault: None,
+            faults: 0,
+        }
     }
 
     /// Adds a sample, or that there was none.
@@ -177,22 +207,25 @@ impl Integrator {
         self.fault = None;
     }
 
-    /// Where it stands now: since the last sample, power is taken to have stayed.
+    /// Where it stood at the last sample.
+    #[must_use]
+    pub fn last(&self) -> Reading {
+        let (at, power) = self.last.unwrap_or_default();
+        let energy = Microjoules(u64::try_from(self.nanojoules / 1000).unwrap_or(u64::MAX));
+        let silent = self.last.is_none().then_some(MeterFault::Silent);
+        let fault = self.fault.or(silent);
+        Reading { at, energy, power, faults: self.faults, fault, last_fault: self.last_fault }
+    }
+
+    /// Where it stands now.
     #[must_use]
     pub fn read(&self, now: Microseconds) -> Reading {
-        let (at, power) = self.last.unwrap_or_default();
-        let since = if self.last.is_some() { now.since(at) } else { Microseconds(0) };
-        let is_silent = since > self.plausible.gap;
-        let held = if is_silent { 0 } else { u128::from(power.0) * u128::from(since.0) };
-        let energy =
-            Microjoules(u64::try_from((self.nanojoules + held) / 1000).unwrap_or(u64::MAX));
-        let silent = (is_silent || self.last.is_none()).then_some(MeterFault::Silent);
-        Reading { at: now, energy, power, faults: self.faults, fault: self.fault.or(silent) }
+        self.last().at(now, self.plausible.gap)
     }
 
     fn fail(&mut self, fault: MeterFault) {
         self.faults = self.faults.wrapping_add(1);
-        self.fault = Some(fault);
+        (self.fault, self.last_fault) = (Some(fault), Some(fault));
         self.last = None;
         self.equal = 0;
     }
@@ -240,7 +273,7 @@ mod tests {
             sum.add(Microseconds(20 * MS), Ok(Milliwatts(1001)));
             let back = sum.read(Microseconds(20 * MS));
             assert_eq!(back.fault, None, "it is back");
-            assert!(back.since(&before).is_err(), "but what it missed is unknown");
+            assert_eq!(back.since(&before), Err(fault), "but what it missed is unknown");
             sum.add(Microseconds(30 * MS), Ok(Milliwatts(1000)));
             let energy = sum.read(Microseconds(30 * MS)).since(&back);
             assert_eq!(energy, Ok(Microjoules(10_005)), "and it goes on");

@@ -28,6 +28,7 @@ mod error;
 mod event;
 mod governor;
 mod integrator;
+pub mod meter;
 mod mode;
 #[cfg(feature = "std")]
 pub mod sim;
@@ -47,7 +48,7 @@ pub use decision::{Decision, Revealed, Sample};
 pub use draft::{Drafting, RoundCost};
 pub use error::GovernorError;
 pub use event::Events;
-pub use governor::{Governor, MeterState, Metering};
+pub use governor::{Governor, MeterState, Metering, Outlook, Verdict};
 pub use integrator::{Integrator, MeterFault, Plausible, Reading};
 pub use mode::{Cause, Mode, TRANSITIONS};
 pub use units::{Microjoules, Microseconds, Milliwatts};

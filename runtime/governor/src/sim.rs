@@ -12,6 +12,6 @@ mod run;
 mod text;
 
 pub use board::{BOARDS, SimBoard};
-pub use grid::{ASKS, Ask, Cell, cell, table};
+pub use grid::{ASKS, Ask, Cell, Place, cell, grid, table};
 pub use run::{Fixed, Outcome, Policy, Steered, run};
 pub use text::{TEXTS, Text, Token, calibrate};

@@ -14,6 +14,9 @@ use crate::config::MAX_WINDOW;
 /// How far is looked ahead, as parts of the window: 1/16, 1/8, 1/4, 1/2.
 const LOOKS: usize = 4;
 
+/// How far a window may be over its budget.
+const TOLERANCE: f32 = 0.005;
+
 /// The last tokens' energy, in microjoules.
 #[derive(Clone, Debug)]
 pub struct EnergyWindow {
@@ -73,10 +76,11 @@ impl EnergyWindow {
         (self.sums[0] + i64::from(self.ring[self.at])) as f32 / self.length as f32
     }
 
-    /// Most that the next token may spend; negative if the window is over its budget already.
+    /// Most that the next token may spend, if the window may be half a percent over its budget: without that, a token that costs
+    /// a little more than the budget could never be chosen.
     #[must_use]
     pub fn allowance_uj(&self) -> f32 {
-        (self.total() - self.sums[0]) as f32
+        (self.total() - self.sums[0]) as f32 + TOLERANCE * self.total() as f32
     }
 
     /// What the next tokens may spend each, so that no window that begins soon is over its budget.
@@ -127,7 +131,8 @@ mod tests {
     #[test]
     fn a_steady_window_allows_the_budget() {
         let window = EnergyWindow::new(64, 1000);
-        assert!((window.allowance_uj() - 1000.0).abs() < 1e-3, "next");
+        // And half a percent of 64 000.
+        assert!((window.allowance_uj() - 1320.0).abs() < 1e-2, "next");
         assert!((window.share_uj() - 1000.0).abs() < 1e-3, "each");
     }
 
@@ -135,10 +140,10 @@ mod tests {
     fn savings_may_be_spent_and_debts_must_be_repaid() {
         let mut window = EnergyWindow::new(64, 1000);
         window.push(400);
-        assert!((window.allowance_uj() - 1600.0).abs() < 1e-3, "600 saved");
+        assert!((window.allowance_uj() - 1920.0).abs() < 1e-2, "600 saved");
         window.push(1900);
         // 300 over, due when the next of the tokens leaves.
-        assert!((window.allowance_uj() - 700.0).abs() < 1e-3, "300 owed");
+        assert!((window.allowance_uj() - 1020.0).abs() < 1e-2, "300 owed");
         assert!(window.share_uj() < 1000.0, "{}", window.share_uj());
     }
 
@@ -156,7 +161,7 @@ mod tests {
             window.push(energy as u32);
             spent.push(energy);
             let mean: f32 = spent.iter().rev().take(16).sum::<f32>() / 16.0;
-            assert!(spent.len() < 16 || mean <= 1001.0, "{mean}");
+            assert!(spent.len() < 16 || mean <= 1006.0, "{mean}");
         }
     }
 
@@ -165,7 +170,7 @@ mod tests {
         let mut window = EnergyWindow::new(64, 1000);
         window.push(5000);
         window.restart(400);
-        assert!((window.allowance_uj() - 400.0).abs() < 1e-3, "no debt of before");
+        assert!((window.allowance_uj() - 528.0).abs() < 1e-2, "no debt of before");
         assert!((window.mean_uj() - 400.0).abs() < 1e-3, "{}", window.mean_uj());
     }
 }

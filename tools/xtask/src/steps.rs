@@ -29,7 +29,8 @@ pub(crate) const STEPS: &[Step] = &[
 ];
 
 /// Crates that a board runs, and the tests that need nothing else.
-const RUNTIME: [&str; 4] = ["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine"];
+const RUNTIME: [&str; 5] =
+    ["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine", "dynamax-governor"];
 
 fn fmt() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])

@@ -40,8 +40,8 @@ impl Governor {
     pub(super) fn learn_exit(&mut self, exit: usize, costs: &Costs) {
         let end = self.model.count() - 1;
         let is_forced = exit < end && exit >= self.last.deepest;
-        // A forced token would have gone on; how far is not known, so as far as there is.
-        let spent = costs.steady_uj[if is_forced { self.last.deepest.max(exit) } else { exit }];
+        // A token that was held back would have gone on; how far is not known, so as far as it could.
+        let spent = costs.steady_uj[if is_forced { self.last.in_time.max(exit) } else { exit }];
         let range = (costs.steady_uj[end] - costs.steady_uj[0]).max(f32::MIN_POSITIVE);
         let surprise = (spent - self.last.expected_uj) / range;
         if self.position > 0.0 {
@@ -59,10 +59,10 @@ impl Governor {
     }
 
     pub(super) fn learn_agreement(&mut self, agreed: u32, of: u32) {
-        let moved = self.evidence.reveal(agreed, of);
-        let wrong = (1.0 - self.calibration.agreement(self.position)) * self.evidence.bounds().0;
-        if moved && wrong > 1.0 - self.config.min_agreement {
-            self.events.add(Events::FLOOR_BROKEN);
+        let before = self.evidence.bounds().0;
+        self.evidence.reveal(agreed, of);
+        if self.evidence.bounds().0 > before.max(0.99) {
+            self.events.add(Events::CALIBRATION_REFUTED);
         }
     }
 

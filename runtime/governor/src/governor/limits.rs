@@ -8,7 +8,7 @@ use crate::event::Events;
 use crate::mode::Cause;
 
 /// Most that a token may aim above the budget, spending what the window saved.
-const CARRY: f32 = 1.08;
+const CARRY: f32 = 1.04;
 
 /// Share of the window's energy that waiting rows may be worth.
 const WAITING_SHARE: f32 = 0.03;

@@ -6,12 +6,10 @@ pub(crate) fn unit(seed: u64, place: u64, purpose: u64) -> f32 {
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)
         .wrapping_add(place.wrapping_mul(0xbf58_476d_1ce4_e5b9))
         .wrapping_add(purpose.wrapping_mul(0x94d0_49bb_1331_11eb));
-    // SplitMix64's finisher, twice.
-    for _ in 0..2 {
-        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
-    }
+    // SplitMix64's finisher.
+    bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^= bits >> 31;
     (bits >> 40) as f32 / (1_u64 << 24) as f32
 }
 

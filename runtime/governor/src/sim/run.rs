@@ -65,6 +65,16 @@ pub struct Fixed {
     pub next_us: f32,
 }
 
+impl Fixed {
+    /// A threshold on a board that it knows.
+    #[must_use]
+    pub fn new(board: &SimBoard, threshold: f32, deadline_us: f32) -> Self {
+        let model = board.model();
+        let segment = model.segments()[1].first_row[context_bucket(1000)];
+        Self { threshold, deadline_us, next_us: (segment.us + model.head().us) * 1.05 }
+    }
+}
+
 impl Policy for Fixed {
     fn leaves_behind(&mut self, _segment: usize, score: f32, elapsed_us: u32) -> bool {
         score >= self.threshold || elapsed_us as f32 + self.next_us > self.deadline_us

@@ -128,7 +128,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     );
     let steps = arguments.steps.or(minutes.is_none().then_some(STEPS));
     let limit = Limit { steps, minutes, epochs: None };
-    let threads = arguments.threads.unwrap_or_else(crate::machine::default_threads);
+    let threads = arguments.threads.unwrap_or_else(dynamax_session::machine::default_threads);
     ensure!(threads > 0, "--threads starts at 1");
     // In a pool of its own: burn's operators take the threads of the pool that they are called from.
     let pool = rayon::ThreadPoolBuilder::new()

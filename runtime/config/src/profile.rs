@@ -1,0 +1,147 @@
+//! What a bundle costs on a board: the file that `dynamax profile` writes and the governor starts from.
+//!
+//! ```toml
+//! board = "jetson-orin-nano-8gb"
+//! source = "ina3221"                  # what measured the energy
+//! bundle = "…"                        # the bundle's hash
+//! head = [4100.0, 40500.0]            # us, uJ
+//!
+//! [[segment]]
+//! first_row_us = [9000.0, …]          # for contexts up to 255, 511, … 16383, and longer
+//! first_row_uj = [90000.0, …]
+//! more_row = [900.0, 9000.0]          # each further row of a pass
+//! probe = [10.0, 90.0]
+//! ```
+
+use std::fmt::Write;
+
+use dynamax_governor::{CONTEXT_BUCKETS, Cost, CostModel, SegmentCost};
+
+use crate::document::{Document, Section};
+use crate::error::{ConfigError, Kind};
+
+/// What a bundle costs on a board.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// The board's name.
+    pub board: String,
+    /// What measured the energy: the label of a meter's source.
+    pub source: String,
+    /// The bundle's hash, in hexadecimal digits.
+    pub bundle: String,
+    /// The costs.
+    pub model: CostModel,
+}
+
+impl Profile {
+    /// Reads text; `file` is what errors call it.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong with it.
+    pub fn from_text(file: &str, text: &str) -> Result<Self, ConfigError> {
+        let document = Document::parse(file, text)?;
+        document.only(&["board", "source", "bundle", "head", "segment"])?;
+        let top = document.root_section();
+        let word = |key| Ok::<_, ConfigError>(top.need(key, top.text(key)?)?.to_owned());
+        let segments =
+            top.each("segment")?.into_iter().map(segment).collect::<Result<Vec<_>, _>>()?;
+        let model = CostModel::new(&segments, cost(top, "head")?).map_err(|error| {
+            top.refusal(Kind::Relation, "segment", format!("makes no sense: {error}"))
+        })?;
+        Ok(Self { board: word("board")?, source: word("source")?, bundle: word("bundle")?, model })
+    }
+
+    /// The text that [`Self::from_text`] reads.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let pair = |cost: Cost| format!("[{:?}, {:?}]", cost.us, cost.uj);
+        let mut text = format!(
+            "board = \"{}\"\nsource = \"{}\"\nbundle = \"{}\"\nhead = {}\n",
+            self.board,
+            self.source,
+            self.bundle,
+            pair(self.model.head())
+        );
+        for segment in self.model.segments() {
+            let list = |of: fn(&Cost) -> f32| segment.first_row.iter().map(of).collect::<Vec<_>>();
+            let (us, uj) = (list(|cost| cost.us), list(|cost| cost.uj));
+            let (more, probe) = (pair(segment.more_row), pair(segment.probe));
+            let _ = write!(
+                text,
+                "\n[[segment]]\nfirst_row_us = {us:?}\nfirst_row_uj = {uj:?}\nmore_row = {more}\nprobe = {probe}\n"
+            );
+        }
+        text
+    }
+}
+
+fn segment(section: Section<'_>) -> Result<SegmentCost, ConfigError> {
+    section.only(&["first_row_us", "first_row_uj", "more_row", "probe"])?;
+    let us = section.need("first_row_us", section.numbers::<CONTEXT_BUCKETS>("first_row_us")?)?;
+    let uj = section.need("first_row_uj", section.numbers::<CONTEXT_BUCKETS>("first_row_uj")?)?;
+    let mut first_row = [Cost::default(); CONTEXT_BUCKETS];
+    for (cost, (us, uj)) in first_row.iter_mut().zip(us.into_iter().zip(uj)) {
+        *cost = Cost { us: us as f32, uj: uj as f32 };
+    }
+    Ok(SegmentCost {
+        first_row,
+        more_row: cost(section, "more_row")?,
+        probe: cost(section, "probe")?,
+    })
+}
+
+fn cost(section: Section<'_>, key: &str) -> Result<Cost, ConfigError> {
+    let [us, uj] = section.need(key, section.numbers::<2>(key)?)?;
+    Ok(Cost { us: us as f32, uj: uj as f32 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile() -> Profile {
+        let mut first_row = [Cost::default(); CONTEXT_BUCKETS];
+        for (bucket, cost) in first_row.iter_mut().enumerate() {
+            *cost = Cost { us: 9000.25 + bucket as f32, uj: 90_000.5 };
+        }
+        let segment = SegmentCost {
+            first_row,
+            more_row: Cost { us: 900.0, uj: 1.0e7 },
+            probe: Cost { us: 0.1, uj: 0.3 },
+        };
+        let model = CostModel::new(&[segment; 3], Cost { us: 4100.0, uj: 40_500.0 }).unwrap();
+        Profile { board: "generic".into(), source: "rapl".into(), bundle: "00ff".into(), model }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let text = profile().to_text();
+        assert_eq!(Profile::from_text("profile.toml", &text), Ok(profile()), "{text}");
+    }
+
+    #[test]
+    fn a_profile_that_makes_no_sense_is_refused() {
+        let good = profile().to_text();
+        let cases = [
+            (
+                good.replace("9000.25, ", ""),
+                "[segment] first_row_us has 7 numbers: 8 were expected",
+            ),
+            (
+                good.replace("0.1, 0.3", "-0.1, 0.3"),
+                "makes no sense: the cost of segment 0 is negative",
+            ),
+            (good.replace("source = \"rapl\"\n", ""), "source is missing"),
+            (good.replace("head", "heads"), "heads is not known; did you mean \"head\"?"),
+            (
+                good.replace("4100.0", "true"),
+                "head is [true, 40500.0]: a list of numbers was expected",
+            ),
+        ];
+        for (text, sentence) in cases {
+            let error = Profile::from_text("profile.toml", &text).unwrap_err().to_string();
+            assert!(error.contains(sentence), "{sentence}: {error}");
+        }
+    }
+}
