@@ -1,7 +1,6 @@
 //! Feeds tokens through a model: prompts in chunks, then one by one, each as deep as it needs.
 
 use core::ops::Range;
-use core::sync::atomic::AtomicUsize;
 
 use dynamax_bundle::TensorId;
 use dynamax_kernels::Isa;
@@ -16,7 +15,7 @@ use crate::team::Team;
 mod pass;
 mod progress;
 
-use pass::{Pass, settled};
+use pass::{Pass, Verdict, settled};
 use progress::Progress;
 
 /// How a step is run: alone, or by a team of threads.
@@ -174,8 +173,7 @@ impl<'m> Decoder<'m> {
 
     /// Feeds one token, which leaves at the first exit where `decide` says so; [`Self::logits`] are what it says there.
     ///
-    /// Without exits in use it goes through all layers. `decide` is asked by every worker, and must give all the same
-    /// answer.
+    /// Without exits in use it goes through all layers. `decide` is asked once at each exit, by the caller's thread.
     ///
     /// # Errors
     ///
@@ -192,12 +190,12 @@ impl<'m> Decoder<'m> {
             return Ok(Outcome { segment: last, reach: last, ..Outcome::default() });
         };
         self.admit(&tokens)?;
-        let left = AtomicUsize::new(0);
+        let verdict = Verdict::default();
         let crew = self.crew;
         let pass = self.pass(&tokens);
-        crew.run(|worker| pass.token(&decide, &left, worker));
+        crew.run(|worker| pass.token(&decide, &verdict, worker));
         let (is_full, reveals, revealed) = (pass.is_full(), pass.reveals(), pass.revealed());
-        let (left, last) = (left.into_inner(), self.model.program().exits.len());
+        let (left, last) = (verdict.left(), self.model.program().exits.len());
         let catches_up = left == last || is_full;
         let position = self.position();
         let last_segment = self.last_segment();

@@ -1,7 +1,7 @@
 //! One pass of rows through the stages: what every worker walks through in the same order.
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dynamax_bundle::{Exit, Op, StateMode, TensorId};
 use dynamax_kernels::Isa;
@@ -28,6 +28,22 @@ pub(super) struct Pass<'a> {
     pub(super) tokens: &'a [u32],
     pub(super) progress: Progress,
     pub(super) exits: Option<ExitSettings>,
+}
+
+/// What was decided about a token: written by the first worker.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    /// It leaves at the exit that was asked last.
+    leaves: AtomicBool,
+    /// The stage that it left behind.
+    left: AtomicUsize,
+}
+
+impl Verdict {
+    /// The stage that the token left behind.
+    pub(super) fn left(self) -> usize {
+        self.left.into_inner()
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -61,7 +77,7 @@ impl<'a> Pass<'a> {
     pub(super) fn token(
         &self,
         decide: &(impl Fn(Probed) -> bool + Sync),
-        left: &AtomicUsize,
+        verdict: &Verdict,
         worker: Worker<'_>,
     ) {
         let last = self.exit_count();
@@ -70,7 +86,7 @@ impl<'a> Pass<'a> {
             self.stage(k, worker);
             if k == last || leaves.is_some() {
                 self.listen(k, worker);
-            } else if self.asks(k, decide, worker) {
+            } else if self.asks(k, decide, verdict, worker) {
                 leaves = Some(k);
                 if !self.is_full() {
                     break;
@@ -78,7 +94,7 @@ impl<'a> Pass<'a> {
             }
         }
         if worker.is_first() {
-            left.store(leaves.unwrap_or(last), Ordering::Relaxed);
+            verdict.left.store(leaves.unwrap_or(last), Ordering::Relaxed);
         }
         let Some(k) = leaves else { return self.head(self.revealed(), worker) };
         self.treat_skipped(k, worker);
@@ -171,24 +187,34 @@ impl<'a> Pass<'a> {
         ops.iter().any(|op| op.operands().states.iter().any(Option::is_some))
     }
 
-    /// Runs the probe of exit `k` on the newest row, and asks if its token leaves.
+    /// Runs the probe of exit `k` on the newest row, and asks if its token leaves. The first worker asks, all follow.
     fn asks(
         &self,
         k: usize,
         decide: &(impl Fn(Probed) -> bool + Sync),
+        verdict: &Verdict,
         worker: Worker<'_>,
     ) -> bool {
         let Some(exit) = self.exit(k) else { return false };
         self.probe(k, self.newest(k), worker);
+        if worker.is_first() {
+            verdict.leaves.store(decide(self.probed(k, exit)), Ordering::Relaxed);
+        }
+        // The barrier orders the store before the loads, and the loads before the next store.
+        worker.wait();
+        let leaves = verdict.leaves.load(Ordering::Relaxed);
+        worker.wait();
+        leaves
+    }
+
+    /// What the probe of exit `k` said of the newest row.
+    fn probed(&self, k: usize, exit: &Exit) -> Probed {
         let grid = self.model.grid(exit.score);
-        // SAFETY: written before the last barrier, and nobody writes before the next one.
+        // SAFETY: written before the last barrier, and nobody writes before the next one, which waits for this worker.
         #[expect(unsafe_code, reason = "reads what another worker wrote")]
         let score = settled(unsafe { self.arena.slice(grid.offset, grid.width) });
         let position = self.progress.position() + self.tokens.len() as u32 - 1;
-        let leaves = decide(Probed { exit: k, score, position });
-        // Nobody overwrites the score before all have read it.
-        worker.wait();
-        leaves
+        Probed { exit: k, score, position }
     }
 
     /// Runs the probe of exit `k` over the rows that arrived, and selects some.
