@@ -1,7 +1,7 @@
 //! What was measured about exits: certified thresholds, and how agreement falls with the threshold.
 //!
 //! ```text
-//! Lists { certificates, points }   Certificate × certificates   Point × points
+//! Lists { certificates, points, forced }   Certificate × certificates   Point × points
 //! ```
 //!
 //! The content of the calibration section, as postcard values one after the other. It is decoded value by value, so
@@ -77,6 +77,8 @@ pub struct Point {
 struct Lists {
     certificates: u16,
     points: u16,
+    /// Share of the tokens that would be those of full depth if all left at this exit.
+    forced: [f32; MAX_EXITS],
 }
 
 /// The calibration section, every value of which is known to decode and to be in range.
@@ -95,6 +97,8 @@ impl<'a> Calibration<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, BundleError> {
         let mut rest = bytes;
         let lists: Lists = take(&mut rest, "calibration", 0)?;
+        let share = |share: &f32| (0.0..=1.0).contains(share);
+        in_range(lists.forced.iter().all(share), "calibration", 0)?;
         let calibration = Self { lists, values: rest };
         for index in 0..lists.certificates {
             let certificate: Certificate = take(&mut rest, "certificate", index)?;
@@ -125,6 +129,12 @@ impl<'a> Calibration<'a> {
         (0..self.lists.points).map_while(move |index| take(&mut rest, "point", index).ok())
     }
 
+    /// For each exit, the share of the tokens that would be those of full depth if all left there.
+    #[must_use]
+    pub fn forced(&self) -> [f32; MAX_EXITS] {
+        self.lists.forced
+    }
+
     /// The certificate for a treatment of skipped state.
     #[must_use]
     pub fn certificate(&self, state: StateMode) -> Option<Certificate> {
@@ -137,7 +147,11 @@ impl<'a> Calibration<'a> {
     ///
     /// More than can be counted, or a number out of range.
     #[cfg(feature = "alloc")]
-    pub fn emit(certificates: &[Certificate], points: &[Point]) -> Result<Vec<u8>, BundleError> {
+    pub fn emit(
+        certificates: &[Certificate],
+        points: &[Point],
+        forced: [f32; MAX_EXITS],
+    ) -> Result<Vec<u8>, BundleError> {
         let count = |what, found: usize| {
             let most = u64::from(u16::MAX);
             u16::try_from(found).map_err(|_| BundleError::TooMany {
@@ -149,6 +163,7 @@ impl<'a> Calibration<'a> {
         let lists = Lists {
             certificates: count("certificates", certificates.len())?,
             points: count("calibration points", points.len())?,
+            forced,
         };
         let malformed = |_| BundleError::Malformed { what: "calibration", index: 0 };
         let mut bytes = postcard::to_allocvec(&lists).map_err(malformed)?;
@@ -189,6 +204,8 @@ fn in_range(fits: bool, what: &'static str, index: u16) -> Result<(), BundleErro
 mod tests {
     use super::*;
 
+    const FORCED: [f32; MAX_EXITS] = [0.9; MAX_EXITS];
+
     fn certificate(state: StateMode) -> Certificate {
         Certificate {
             state,
@@ -211,29 +228,32 @@ mod tests {
     fn what_was_written_is_read() {
         let certificates = [certificate(StateMode::Deferred), certificate(StateMode::Skip)];
         let points = [point(0.9), point(0.8), point(0.7)];
-        let bytes = Calibration::emit(&certificates, &points).unwrap();
+        let bytes = Calibration::emit(&certificates, &points, FORCED).unwrap();
         let read = Calibration::parse(&bytes).unwrap();
         assert!(read.certificates().eq(certificates), "certificates");
         assert!(read.points().eq(points), "points");
+        assert_eq!(read.forced(), FORCED, "if all left");
         assert_eq!(read.certificate(StateMode::Skip), Some(certificates[1]), "by treatment");
         assert_eq!(read.certificate(StateMode::Copy), None, "not certified");
     }
 
     #[test]
     fn numbers_out_of_range_are_refused() {
-        let refused = |certificate| Calibration::emit(&[certificate], &[]).is_err();
+        let refused = |certificate| Calibration::emit(&[certificate], &[], FORCED).is_err();
         let sound = certificate(StateMode::Deferred);
         assert!(!refused(sound), "as it is");
         assert!(refused(Certificate { risk: -0.1, ..sound }), "a negative rate");
         assert!(refused(Certificate { observed: f32::NAN, ..sound }), "no number");
         assert!(refused(Certificate { thresholds: [2.5; MAX_EXITS], ..sound }), "a threshold");
         assert!(refused(Certificate { n: 0, ..sound }), "nothing observed");
-        assert!(Calibration::emit(&[], &[point(-0.1)]).is_err(), "a point");
+        assert!(Calibration::emit(&[], &[point(-0.1)], FORCED).is_err(), "a point");
+        assert!(Calibration::emit(&[], &[], [1.1; MAX_EXITS]).is_err(), "more than all");
     }
 
     #[test]
     fn any_truncation_and_any_excess_is_refused() {
-        let bytes = Calibration::emit(&[certificate(StateMode::Copy)], &[point(0.5)]).unwrap();
+        let bytes =
+            Calibration::emit(&[certificate(StateMode::Copy)], &[point(0.5)], FORCED).unwrap();
         for len in 0..bytes.len() {
             assert!(Calibration::parse(&bytes[..len]).is_err(), "{len} bytes");
         }

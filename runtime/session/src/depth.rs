@@ -6,14 +6,18 @@ use dynamax_bundle::{Bundle, Certificate, StateMode};
 use dynamax_engine::exits::Decay;
 use dynamax_engine::{ExitSettings, Probed, Thresholds};
 
+use crate::budget::Budget;
+
 /// How deep tokens go.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub enum Depth {
     /// Through all layers.
     #[default]
     Full,
     /// Until an exit scores enough.
     Fixed(Fixed),
+    /// As deep as a budget allows.
+    Budget(Box<Budget>),
 }
 
 /// Fixed thresholds.
@@ -34,13 +38,15 @@ impl Depth {
         match self {
             Self::Full => None,
             Self::Fixed(fixed) => Some(fixed.settings),
+            Self::Budget(budget) => Some(budget.settings()),
         }
     }
 
-    /// The decision of an answer that starts at a position and is `length` tokens long at most.
+    /// The decision of an answer that starts at a position and is `length` tokens long at most. A budget decides token by
+    /// token instead: see [`Budget::decide`].
     pub fn decision(&self, start: u32, length: u32) -> impl Fn(Probed) -> bool + Sync + use<> {
         let thresholds = match self {
-            Self::Full => Thresholds::all(f32::INFINITY),
+            Self::Full | Self::Budget(_) => Thresholds::all(f32::INFINITY),
             Self::Fixed(fixed) => Thresholds {
                 exits: fixed.thresholds,
                 decay: fixed.decay.map(|rate| Decay { rate, start, length }),

@@ -6,9 +6,10 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use dynamax_engine::{Decoder, ExitError, Line, Sampler, Sampling, StepError};
+use dynamax_engine::{Decoder, ExitError, Line, Outcome as Step, Sampler, Sampling, StepError};
 
 use crate::depth::Depth;
+use crate::metering::Metering;
 use crate::session::Session;
 
 /// What is asked for.
@@ -62,6 +63,8 @@ pub enum End {
     Length,
     /// The listener wants no more.
     Listener,
+    /// The power meter is broken, and the configuration says to stop then.
+    Meter,
 }
 
 /// How an answer went.
@@ -119,15 +122,31 @@ pub struct Generator<'s> {
     /// What the decoder has been fed.
     fed: Vec<u32>,
     depth: Depth,
-    /// The last segment that the newest logits come from.
+    metering: Option<Metering>,
+    /// Of the newest logits.
+    newest: Newest,
+}
+
+/// Where the newest logits come from, and what they cost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Newest {
     segment: u16,
+    energy_mj: Option<f64>,
 }
 
 impl<'s> Generator<'s> {
     /// A generator over `memory`, which [`Session::memory`] gives.
     pub fn new(session: &'s Session<'s>, memory: &'s mut [Line]) -> Self {
         let (decoder, sampler_memory) = (session.decoder(memory), session.sampler_memory());
-        Self { session, decoder, sampler_memory, fed: Vec::new(), depth: Depth::Full, segment: 0 }
+        Self {
+            session,
+            decoder,
+            sampler_memory,
+            fed: Vec::new(),
+            depth: Depth::Full,
+            metering: None,
+            newest: Newest::default(),
+        }
     }
 
     /// Says how deep tokens go from now on, and starts a new sequence.
@@ -140,6 +159,24 @@ impl<'s> Generator<'s> {
         self.fed.clear();
         self.depth = depth;
         Ok(())
+    }
+
+    /// Measures, or models, what tokens cost from now on.
+    pub fn set_metering(&mut self, metering: Metering) {
+        metering.settle();
+        self.metering = Some(metering);
+    }
+
+    /// What is measured with, if anything is.
+    #[must_use]
+    pub fn metering(&self) -> Option<&Metering> {
+        self.metering.as_ref()
+    }
+
+    /// How deep tokens go.
+    #[must_use]
+    pub fn depth(&self) -> &Depth {
+        &self.depth
     }
 
     /// Tokens that a sequence may hold.
@@ -190,8 +227,12 @@ impl<'s> Generator<'s> {
     ) -> Result<Outcome, StepError> {
         let mut outcome = Outcome::START;
         let mut since = started;
-        let decide = self.depth.decision(self.decoder.position(), ask.most_tokens as u32);
-        self.segment = self.session.model().program().segments.len() as u16 - 1;
+        let start = self.decoder.position();
+        let last = self.session.model().program().segments.len() as u16 - 1;
+        self.newest = Newest { segment: last, energy_mj: None };
+        if let Depth::Budget(budget) = &mut self.depth {
+            budget.begin_sequence();
+        }
         for made in 0..ask.most_tokens {
             let token = self.choose(sampler, ask, since);
             since = Instant::now();
@@ -205,14 +246,48 @@ impl<'s> Generator<'s> {
                 return Ok(Outcome { end: End::Listener, ..outcome });
             }
             if made + 1 < ask.most_tokens {
-                let step = self.decoder.step(token.id, &decide)?;
+                let Some(step) = self.step(token.id, start, ask.most_tokens as u32)? else {
+                    return Ok(Outcome { end: End::Meter, ..outcome });
+                };
                 self.fed.push(token.id);
-                self.segment = step.segment;
                 outcome.revealed += u64::from(step.revealed);
                 outcome.agreed += u64::from(step.agreed);
             }
         }
         Ok(outcome)
+    }
+
+    /// Feeds a token of the answer that started at `start`, as deep as it may go; `None` if no token may be made any more.
+    fn step(&mut self, token: u32, start: u32, length: u32) -> Result<Option<Step>, StepError> {
+        let context = self.decoder.position();
+        if let Some(metering) = &mut self.metering {
+            metering.start();
+        }
+        let (step, elapsed) = match &mut self.depth {
+            Depth::Budget(budget) => {
+                let running = budget.decide(context);
+                if running.decision().stop {
+                    return Ok(None);
+                }
+                let step = self.decoder.step(token, |probed| running.leave(probed))?;
+                (step, running.elapsed())
+            }
+            depth => {
+                let started = Instant::now();
+                (self.decoder.step(token, depth.decision(start, length))?, started.elapsed())
+            }
+        };
+        let asks = self.depth.settings().is_some();
+        let energy = self
+            .metering
+            .as_mut()
+            .and_then(|metering| metering.token(&step, asks, context.into(), elapsed).ok());
+        if let Depth::Budget(budget) = &mut self.depth {
+            budget.observe(&step, elapsed, energy);
+        }
+        let energy_mj = energy.map(|energy| energy.0 as f64 / 1e3);
+        self.newest = Newest { segment: step.segment, energy_mj };
+        Ok(Some(step))
     }
 
     /// Goes on behind what was fed if `prompt` does, and returns how much of it that is; else starts anew.
@@ -262,7 +337,8 @@ impl<'s> Generator<'s> {
     fn choose(&mut self, sampler: &mut Sampler<'_>, ask: &Ask, since: Instant) -> Token {
         let segments = self.session.model().program().segments;
         let layers = |segment: usize| f64::from(segments[segment].layers.max(1));
-        let depth = layers(self.segment.into()) / layers(segments.len() - 1);
+        let Newest { segment, energy_mj } = self.newest;
+        let depth = layers(segment.into()) / layers(segments.len() - 1);
         let logits = self.decoder.logits();
         let id = sampler.choose(logits);
         let probabilities = ask.alternatives.map(|count| log_probabilities(logits, id, count));
@@ -270,9 +346,9 @@ impl<'s> Generator<'s> {
         Token {
             id,
             ms: since.elapsed().as_secs_f64() * 1e3,
-            segment: self.segment,
+            segment,
             depth,
-            energy_mj: None,
+            energy_mj,
             logprob,
             alternatives: alternatives.unwrap_or_default(),
         }

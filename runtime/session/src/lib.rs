@@ -8,20 +8,25 @@
 //!
 //! What it refuses to do: parse flags, print, or know how a token is asked for.
 
+pub mod budget;
 pub mod chat;
 pub mod depth;
 pub mod generator;
 pub mod keys;
 pub mod machine;
+pub mod metering;
 mod session;
 mod source;
 mod stops;
 mod text;
+pub mod traffic;
 mod verified;
 
+pub use budget::Budget;
 pub use chat::{Chat, Message, Role};
 pub use depth::Depth;
 pub use generator::Generator;
+pub use metering::Metering;
 pub use session::{Contents, Options, Session, settings};
 pub use source::{Aligned, Source};
 pub use stops::Stops;

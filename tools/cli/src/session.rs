@@ -1,13 +1,19 @@
 //! The flags of commands that decode.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use dynamax_bundle::StateMode;
 use dynamax_config::Bytes;
+use dynamax_config::{DeviceConfig, ExitMode as Mode, Meter, Profile};
 use dynamax_engine::{ExitSettings, Sampling};
+use dynamax_governor::{Microjoules, Microseconds};
+use dynamax_session::budget::Budget;
 use dynamax_session::depth::{Depth, Fixed, thresholds};
+use dynamax_session::metering::Metering;
+use dynamax_session::traffic::Ladder;
 use dynamax_session::{Contents, Options, Session, Source};
 
 /// Which executor runs the Program.
@@ -27,6 +33,8 @@ pub(crate) enum ExitMode {
     /// A token leaves at the first exit whose score reaches its threshold: the one certified in the bundle, or
     /// --threshold.
     Fixed,
+    /// As deep as the energy and the latency of --config, --energy and --latency allow.
+    Budget,
 }
 
 /// What happens to the state of layers that a token did not reach.
@@ -64,15 +72,15 @@ pub(crate) struct DecodeArguments {
     /// Threads; by default one for each core.
     #[arg(long, short = 't', help_heading = "Decoding")]
     pub(crate) threads: Option<NonZeroUsize>,
-    /// Early exits.
-    #[arg(long, value_enum, default_value_t, help_heading = "Exits")]
-    pub(crate) exit: ExitMode,
+    /// Early exits; by default what --config says, `budget` with --energy or --latency, or else `off`.
+    #[arg(long, value_enum, help_heading = "Exits")]
+    exit: Option<ExitMode>,
     /// Leave where the probability of being settled is at least this: one value for all exits, or one for each.
     #[arg(long, value_delimiter = ',', allow_negative_numbers = true, help_heading = "Exits")]
-    pub(crate) threshold: Vec<f32>,
+    threshold: Vec<f32>,
     /// What happens to the state of layers that a token did not reach.
     #[arg(long, value_enum, default_value_t, help_heading = "Exits")]
-    pub(crate) state: State,
+    state: State,
     /// Let thresholds fall along the answer, to nine tenths, at this rate (CALM's temperature, such as 4).
     #[arg(long, help_heading = "Exits")]
     pub(crate) decay: Option<f32>,
@@ -82,6 +90,21 @@ pub(crate) struct DecodeArguments {
     /// Compare tokens that left early with full depth when they are caught up, and report the agreement.
     #[arg(long, help_heading = "Exits")]
     pub(crate) reveal: bool,
+    /// Configuration of a device: board, budgets, exits, power meter (docs/device-toml.md). Flags go before it.
+    #[arg(long, value_name = "FILE", help_heading = "Budget")]
+    config: Option<PathBuf>,
+    /// Mean energy of a token, such as "0.5 J".
+    #[arg(long, value_name = "ENERGY", allow_negative_numbers = true, value_parser = dynamax_config::energy, help_heading = "Budget")]
+    energy: Option<Microjoules>,
+    /// Deadline of each token, such as "80 ms".
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = dynamax_config::time, help_heading = "Budget")]
+    latency: Option<Microseconds>,
+    /// What measures energy: auto, ina3221, hwmon, ina226, ina219, rapl, battery, trace, or model.
+    #[arg(long, value_name = "METER", value_parser = meter, help_heading = "Budget")]
+    meter: Option<Meter>,
+    /// What the bundle costs on this board, as `dynamax profile` writes it.
+    #[arg(long, value_name = "FILE", help_heading = "Budget")]
+    profile: Option<PathBuf>,
     /// Instruction set of the kernels, of those this machine has; by default the best. All give the same tokens.
     #[arg(long, help_heading = "Decoding")]
     pub(crate) isa: Option<String>,
@@ -102,46 +125,133 @@ pub(crate) struct DecodeArguments {
 impl DecodeArguments {
     /// Checks, plans and resolves the bundle behind `source`.
     pub(crate) fn open<'b>(&self, source: &'b Source) -> Result<Session<'b>> {
+        let device = self.device()?;
+        let of_device = |threads| NonZeroUsize::new(threads as usize);
         let options = Options {
-            threads: self.threads,
+            threads: self.threads.or(device.device.threads.and_then(of_device)),
             isa: self.isa.clone(),
-            context: self.context,
+            context: self.context.or(device.model.context),
             rows: self.rows,
-            head_rows: self.reveal.then_some(u32::MAX),
-            memory_bytes: self.memory.map(|Bytes(limit)| limit),
+            head_rows: (self.reveal || device.exit.mode == Mode::Budget).then_some(HEAD_ROWS),
+            memory_bytes: self.memory.or(device.device.memory).map(|Bytes(limit)| limit),
             contents: if self.no_verify { Contents::Unverified } else { Contents::Verified },
         };
         Session::open(source, &options)
     }
 
+    /// The configuration: the file, if one is named, and the flags that stand before it.
+    pub(crate) fn device(&self) -> Result<DeviceConfig> {
+        let mut device = match &self.config {
+            Some(path) => DeviceConfig::read(path)?,
+            None => {
+                let mut device = DeviceConfig::default();
+                let has_budget = self.energy.is_some() || self.latency.is_some();
+                device.exit.mode = if has_budget { Mode::Budget } else { Mode::Off };
+                device
+            }
+        };
+        match self.exit {
+            Some(ExitMode::Off) => device.exit.mode = Mode::Off,
+            Some(ExitMode::Fixed) => device.exit.mode = Mode::Fixed,
+            Some(ExitMode::Budget) => device.exit.mode = Mode::Budget,
+            None => {}
+        }
+        device.budget.energy_per_token = self.energy.or(device.budget.energy_per_token);
+        device.budget.latency_per_token = self.latency.or(device.budget.latency_per_token);
+        device.power.meter = self.meter.unwrap_or(device.power.meter);
+        Ok(device)
+    }
+
     /// How deep tokens go.
     pub(crate) fn depth(&self, session: &Session<'_>) -> Result<Depth> {
-        if self.exit == ExitMode::Off {
-            let unused = [
-                ("--threshold", !self.threshold.is_empty()),
-                ("--decay", self.decay.is_some()),
-                ("--waiting", self.waiting.is_some()),
-                ("--reveal", self.reveal),
-            ];
-            if let Some((flag, _)) = unused.into_iter().find(|(_, given)| *given) {
-                bail!("{flag} has no effect without early exits: add --exit fixed");
+        let device = self.device()?;
+        match device.exit.mode {
+            Mode::Off => {
+                self.refuse_unused()?;
+                Ok(Depth::Full)
             }
-            return Ok(Depth::Full);
+            Mode::Fixed => self.fixed(session, &device).map(Depth::Fixed),
+            Mode::Budget => {
+                self.budget(session, &device).map(|budget| Depth::Budget(Box::new(budget)))
+            }
+            Mode::Verified => {
+                bail!("exit mode \"verified\" is not there yet: use \"budget\" or \"fixed\"")
+            }
         }
+    }
+
+    /// How deep tokens go, where every token is treated alike.
+    pub(crate) fn steady_depth(&self, session: &Session<'_>) -> Result<Depth> {
+        match self.depth(session)? {
+            Depth::Budget(_) => {
+                bail!("a budget is kept by `dynamax run` and `dynamax chat`: use --exit fixed here")
+            }
+            depth => Ok(depth),
+        }
+    }
+
+    /// What measures the energy of tokens.
+    pub(crate) fn metering(&self, session: &Session<'_>) -> Result<Metering> {
+        let ladder = Ladder::of(session.model().program());
+        Metering::open(&self.device()?, ladder, session.threads())
+    }
+
+    /// Flags that say something about exits, where there are none.
+    fn refuse_unused(&self) -> Result<()> {
+        let unused = [
+            ("--threshold", !self.threshold.is_empty()),
+            ("--decay", self.decay.is_some()),
+            ("--waiting", self.waiting.is_some()),
+            ("--reveal", self.reveal),
+        ];
+        if let Some((flag, _)) = unused.into_iter().find(|(_, given)| *given) {
+            bail!("{flag} has no effect without early exits: add --exit fixed");
+        }
+        Ok(())
+    }
+
+    fn fixed(&self, session: &Session<'_>, device: &DeviceConfig) -> Result<Fixed> {
         if let Some(rate) = self.decay.filter(|rate| !rate.is_finite() || *rate < 0.0) {
             bail!("--decay {rate} is out of range: give 0 or more");
         }
         let state = self.state.mode();
-        Ok(Depth::Fixed(Fixed {
+        let of_device: Vec<f32> = device.exit.threshold.iter().map(|t| *t as f32).collect();
+        let given = if self.threshold.is_empty() { &of_device } else { &self.threshold };
+        Ok(Fixed {
             settings: ExitSettings {
                 state,
                 pending_max: self.waiting.unwrap_or(0),
                 reveals: self.reveal,
             },
-            thresholds: thresholds(&session.bundle, &self.threshold, state)?,
+            thresholds: thresholds(&session.bundle, given, state)?,
             decay: self.decay,
-        }))
+        })
     }
+
+    fn budget(&self, session: &Session<'_>, device: &DeviceConfig) -> Result<Budget> {
+        let profile = self.profile.as_ref().map(|path| -> Result<Profile> {
+            let shown = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("{shown}: cannot be read as a profile"))?;
+            Ok(Profile::from_text(&shown, &text)?)
+        });
+        let costs = profile.transpose()?.map(|profile| profile.model);
+        let program = *session.model().program();
+        Budget::new(&session.bundle, &program, device, costs, session.threads())
+    }
+}
+
+/// Rows whose logits are computed together, where rows that waited are compared with what they had said.
+const HEAD_ROWS: u32 = 16;
+
+/// A meter by its name in `device.toml`.
+fn meter(name: &str) -> Result<Meter, String> {
+    let text = format!(
+        "[power]\nmeter = {name:?}\n{}",
+        if name == "trace" { "trace = \"-\"" } else { "" }
+    );
+    let config = DeviceConfig::from_text("--meter", &text);
+    config.map(|config| config.power.meter).map_err(|error| error.to_string())
 }
 
 /// Flags that choose tokens.

@@ -20,7 +20,16 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("dynamax-engine", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels"]),
     ("dynamax-governor", &[]),
     ("dynamax-config", &["dynamax-governor"]),
-    ("dynamax-session", &["dynamax-bundle", "dynamax-kernels", "dynamax-engine"]),
+    (
+        "dynamax-session",
+        &[
+            "dynamax-bundle",
+            "dynamax-kernels",
+            "dynamax-engine",
+            "dynamax-governor",
+            "dynamax-config",
+        ],
+    ),
     ("dynamax-slots", &["dynamax-bundle"]),
     ("dynamax-burn", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine"]),
     (

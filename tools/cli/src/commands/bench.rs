@@ -1,14 +1,13 @@
 //! `dynamax bench`: prompt and decode speed, beside what the machine's memory allows.
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use dynamax_bundle::{Kind, Op, Program, Rows};
 use dynamax_config::show_bytes as show;
 use dynamax_engine::Outcome;
+use dynamax_session::traffic::Ladder;
 use dynamax_session::{Session, Text, machine::peak_rss_bytes};
 use serde::Serialize;
 
@@ -109,7 +108,7 @@ struct Measured {
 }
 
 fn measure(session: &Session<'_>, arguments: &Arguments) -> Result<Measured> {
-    let (model, depth) = (session.model(), arguments.decode.depth(session)?);
+    let (model, depth) = (session.model(), arguments.decode.steady_depth(session)?);
     let program = model.program();
     let mut memory = session.memory();
     let mut decoder = session.decoder(&mut memory);
@@ -138,8 +137,9 @@ fn measure(session: &Session<'_>, arguments: &Arguments) -> Result<Measured> {
     let (revealed, agreed) = (sum(|outcome| outcome.revealed), sum(|outcome| outcome.agreed));
     let position = (arguments.prompt + arguments.n / 2) as u64;
     let asks = depth.settings().is_some();
+    let ladder = Ladder::of(program);
     let bytes: u64 =
-        outcomes.iter().map(|outcome| step_bytes(program, outcome, asks, position)).sum();
+        outcomes.iter().map(|outcome| ladder.step_bytes(outcome, asks, position)).sum();
     Ok(Measured {
         prefill_s: median(&mut prefills),
         decode_s: median(&mut decodes),
@@ -166,45 +166,6 @@ fn prompt(session: &Session<'_>, len: usize) -> Vec<u32> {
 fn median(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// Bytes that a step reads from memory: the segments that it reaches, the probes that it asks, and one head.
-fn step_bytes(program: &Program<'_>, outcome: &Outcome, asks: bool, position: u64) -> u64 {
-    let segments = &program.segments[..=usize::from(outcome.reach)];
-    let segments = segments.iter().map(|segment| bytes(program, segment.ops(), position));
-    let asked = program.exits.iter().filter(|exit| asks && exit.segment <= outcome.segment);
-    let probes = asked.map(|exit| bytes(program, exit.probe(), position));
-    segments.chain(probes).sum::<u64>() + bytes(program, program.head(), position)
-}
-
-/// Bytes that some operators read for one token: every weight of a linear operator, one row of the embedding, small
-/// weights, recurrent states (read and written), and the filled part of the caches.
-fn bytes(program: &Program<'_>, ops: Range<usize>, position: u64) -> u64 {
-    let mut bytes = 0;
-    for op in &program.ops[ops] {
-        let operands = op.operands();
-        for id in operands.inputs.into_iter().flatten() {
-            let tensor = program.tensor(id);
-            if !matches!(tensor.kind, Kind::Weight { .. }) {
-                continue;
-            }
-            let stored = tensor.stored_bytes().unwrap_or(0);
-            let rows = if let Rows::Fixed(rows) = tensor.rows { u64::from(rows).max(1) } else { 1 };
-            bytes += if matches!(op, Op::Embed { .. }) { stored / rows } else { stored };
-        }
-        for id in operands.states.into_iter().flatten() {
-            let tensor = program.tensor(id);
-            let number_bytes = if tensor.dtype == dynamax_bundle::DType::F16 { 2 } else { 4 };
-            let width = u64::from(tensor.width) * number_bytes;
-            bytes += match tensor.rows {
-                Rows::Fixed(rows) => 2 * u64::from(rows) * width,
-                Rows::Cache { window: 0 } => position * width,
-                Rows::Cache { window } => position.min(window.into()) * width,
-                Rows::Many => 0,
-            };
-        }
-    }
-    bytes
 }
 
 fn show_report(report: &Report) -> Result<()> {

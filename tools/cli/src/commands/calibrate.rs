@@ -128,7 +128,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let found: Vec<Found> =
         arguments.state.iter().map(|state| work.certify(state.mode())).collect::<Result<_>>()?;
     let certificates: Vec<Certificate> = found.iter().map(|found| found.certificate).collect();
-    let content = Calibration::emit(&certificates, &work.curve())?;
+    let content = Calibration::emit(&certificates, &work.curve(), work.forced())?;
     let output = arguments.output.as_deref().unwrap_or(&arguments.bundle);
     rewrite::with_calibration(&session.bundle, &content, output)?;
     let report = report(output, &work, &found);
@@ -227,6 +227,20 @@ impl Work<'_> {
             Unit::Token => Trial::of_tokens(threshold, stepped.tokens(), stepped.disagreements),
             Unit::Sequence => Trial::of_sequences(threshold, &stepped.shares),
         }
+    }
+
+    /// For each exit, the share of tokens that would be those of full depth if all left there.
+    fn forced(&self) -> [f32; MAX_EXITS] {
+        let exits = self.session.model().program().exits.len();
+        std::array::from_fn(|exit| {
+            if exit >= exits {
+                return 0.0;
+            }
+            let thresholds: Vec<f64> =
+                (0..exits).map(|other| if other == exit { 0.0 } else { 2.0 }).collect();
+            let taken = self.surveyed.replay.take(&thresholds);
+            1.0 - taken.disagreements as f32 / self.surveyed.replay.tokens().max(1) as f32
+        })
     }
 
     /// How agreement falls with the threshold, with exact state.

@@ -54,6 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let rules: Vec<Message> = arguments.system.iter().map(Message::system).collect();
     let mut generator = Generator::new(&session, &mut memory);
     generator.set_depth(arguments.decode.depth(&session)?)?;
+    generator.set_metering(arguments.decode.metering(&session)?);
     let mut talk = Talk { text: &text, chat: &chat, generator, ask, messages: rules.clone() };
     let is_terminal = std::io::stdin().is_terminal();
     if is_terminal && !chat.has_template() {

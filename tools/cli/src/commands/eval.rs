@@ -117,7 +117,7 @@ fn run_examples(task: data::Task, arguments: &Arguments) -> Result<()> {
     let mut memory = session.memory();
     let mut outcomes = Vec::with_capacity(ways.len());
     for way in &ways {
-        let depth = (way.depth, pace(&ways));
+        let depth = (way.depth.clone(), pace(&ways));
         let mut runner = Model::new(&session, &mut memory, arguments.repetition_penalty, depth)?;
         let bar = progress::steps(examples.len() as u64, &way.mode.family());
         outcomes.push(evaluate(&examples, &text, &mut runner, &bar)?);
@@ -159,7 +159,7 @@ fn run_text(arguments: &Arguments) -> Result<()> {
     let mut memory = session.memory();
     let (mut outcomes, mut n) = (Vec::with_capacity(ways.len()), 0);
     for way in &ways {
-        let depth = (way.depth, pace(&ways));
+        let depth = (way.depth.clone(), pace(&ways));
         let mut runner = Model::new(&session, &mut memory, arguments.repetition_penalty, depth)?;
         let (outcome, scored) = score_text(&mut runner, &tokens, window)?;
         outcomes.push(outcome);

@@ -8,8 +8,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use dynamax_config::show_bytes as show;
-use dynamax_session::generator::{Ask, Eos, Outcome, Token};
-use dynamax_session::{Generator, Session, Text, TextStream, machine};
+use dynamax_session::generator::{Ask, End, Eos, Outcome, Token};
+use dynamax_session::{Depth, Generator, Session, Text, TextStream, machine};
 use serde::Serialize;
 
 use super::print_json;
@@ -103,6 +103,7 @@ struct Report {
     agreement: Option<f64>,
     energy_mj_per_token: Option<f64>,
     energy_source: Option<&'static str>,
+    budget: Option<Kept>,
     latency_ms_p50: f64,
     latency_ms_p99: f64,
     planned_bytes: u64,
@@ -129,6 +130,7 @@ fn generate(
     };
     let mut generator = Generator::new(session, &mut memory);
     generator.set_depth(arguments.decode.depth(session)?)?;
+    generator.set_metering(arguments.decode.metering(session)?);
     let segments = session.model().program().segments.len();
     let mut out = Out::new(text, prompt, arguments.json, segments);
     let mut tokens = Vec::with_capacity(ask.most_tokens);
@@ -146,7 +148,11 @@ fn generate(
     let outcome = generator.answer(prompt, &ask, &mut hear)?;
     failed.map_or(Ok(()), Err)?;
     out.end()?;
-    let report = report(session, text, prompt.len(), &tokens, &outcome);
+    ensure!(
+        outcome.end != End::Meter,
+        "the power meter is broken, and [power] on_meter_fault = \"stop\": mend it, or use \"continue\""
+    );
+    let report = report(session, text, prompt.len(), &tokens, (&outcome, &generator));
     Ok(Answer { report, load_s: session.load_s, total_s: started.elapsed().as_secs_f64() })
 }
 
@@ -168,7 +174,7 @@ fn report(
     text: &Text,
     prompt_tokens: usize,
     tokens: &[Token],
-    outcome: &Outcome,
+    (outcome, generator): (&Outcome, &Generator<'_>),
 ) -> Report {
     // The first token comes with the prompt.
     let mut latencies_ms: Vec<f64> = tokens.iter().skip(1).map(|token| token.ms).collect();
@@ -185,8 +191,9 @@ fn report(
         ttft_ms: outcome.first_token_ms,
         depth_mean: mean_depth(tokens),
         agreement: outcome.agreement(),
-        energy_mj_per_token: None,
-        energy_source: None,
+        energy_mj_per_token: mean_energy(tokens),
+        energy_source: generator.metering().map(|metering| metering.source().label()),
+        budget: kept(generator.depth()),
         latency_ms_p50: quantile(&latencies_ms, 0.5),
         latency_ms_p99: quantile(&latencies_ms, 0.99),
         planned_bytes: session.model().sizes().total_bytes(),
@@ -195,6 +202,35 @@ fn report(
         isa: session.isa().name(),
         threads: session.threads(),
     }
+}
+
+/// What came of a budget.
+#[derive(Serialize)]
+struct Kept {
+    energy_mj_per_token: Option<f64>,
+    latency_ms: Option<f64>,
+    mode: String,
+    events: Vec<&'static str>,
+    outlook: String,
+}
+
+fn kept(depth: &Depth) -> Option<Kept> {
+    let Depth::Budget(budget) = depth else { return None };
+    let (governor, outlook) = (budget.governor(), budget.outlook(0));
+    let config = governor.config();
+    Some(Kept {
+        energy_mj_per_token: config.energy_per_token.map(|energy| energy.0 as f64 / 1e3),
+        latency_ms: config.latency_per_token.map(|time| time.0 as f64 / 1e3),
+        mode: format!("{:?}", governor.mode()).to_lowercase(),
+        events: budget.events().names().collect(),
+        outlook: outlook.to_string().trim().to_owned(),
+    })
+}
+
+/// Mean energy of the tokens behind the first, where it is known.
+fn mean_energy(tokens: &[Token]) -> Option<f64> {
+    let known: Vec<f64> = tokens.iter().filter_map(|token| token.energy_mj).collect();
+    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
 }
 
 /// Mean share of the layers; 1 without tokens.
@@ -263,11 +299,18 @@ fn summarise(answer: &Answer) -> Result<()> {
         .report
         .agreement
         .map_or_else(String::new, |share| format!(" · agreement {:.1} %", 100.0 * share));
+    let energy = match (answer.report.energy_mj_per_token, answer.report.energy_source) {
+        (Some(mj), Some(source)) => format!("{mj:.3} mJ/token ({source})"),
+        _ => "energy not measured".to_owned(),
+    };
     let mut err = std::io::stderr().lock();
+    if let Some(kept) = &answer.report.budget {
+        writeln!(err, "{dim}{}{plain}", kept.outlook)?;
+    }
     writeln!(
         err,
         "{dim}{} tokens in {:.2} s · {decode_tok_s:.1} tok/s · {latency_ms_p50:.2} ms/token · prompt \
-         {prefill_tok_s:.0} tok/s · load {:.0} ms · depth {:.0} %{agreement} · energy not measured · memory planned {}, used \
+         {prefill_tok_s:.0} tok/s · load {:.0} ms · depth {:.0} %{agreement} · {energy} · memory planned {}, used \
          {used} · {} {} × {}{plain}",
         tokens.len(),
         answer.total_s,

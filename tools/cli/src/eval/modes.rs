@@ -27,7 +27,7 @@ pub(crate) fn ways(
     sweep: Option<usize>,
 ) -> Result<Vec<Way>> {
     let mut ways = vec![Way { mode: Mode::full_depth(), depth: Depth::Full }];
-    if let Depth::Fixed(fixed) = decode.depth(session)? {
+    if let Depth::Fixed(fixed) = decode.steady_depth(session)? {
         ways.push(way(session, fixed));
     }
     let Some(count) = sweep else { return Ok(ways) };

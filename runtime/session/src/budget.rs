@@ -1,0 +1,181 @@
+//! The governor at work: what is known of a bundle and a board, turned into a decision before each token.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use dynamax_bundle::{Bundle, Program, StateMode};
+use dynamax_config::{DeviceConfig, StatePolicy};
+use dynamax_engine::{ExitSettings, Outcome, Probed};
+use dynamax_governor::{
+    Calibration, CostModel, Decision, Events, Governor, Level, MAX_LEVELS, MAX_SEGMENTS, Metering,
+    Microjoules, NEVER, Outlook, Revealed, Sample,
+};
+
+use crate::traffic::Ladder;
+
+/// Keeps the budgets of a configuration for one bundle.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    governor: Governor,
+    settings: ExitSettings,
+    /// The segment that each exit stands behind.
+    segments: Vec<u8>,
+    /// What has happened so far.
+    events: Events,
+}
+
+/// What the governor allows for one token, and since when it runs.
+#[derive(Clone, Debug)]
+pub struct Running {
+    decision: Decision,
+    segments: Vec<u8>,
+    start: Instant,
+}
+
+impl Running {
+    /// Leaves here?
+    #[must_use]
+    pub fn leave(&self, probed: Probed) -> bool {
+        let elapsed_us = self.start.elapsed().as_micros().min(u32::MAX.into()) as u32;
+        let segment = usize::from(self.segments[probed.exit]);
+        self.decision.leaves_behind(segment, probed.score, elapsed_us)
+    }
+
+    /// What was decided.
+    #[must_use]
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// Time since the token was started.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+impl Budget {
+    /// A governor for `bundle`, with costs that were measured or else follow from the board's rates.
+    ///
+    /// # Errors
+    ///
+    /// A configuration or a calibration that makes no sense; more segments than the governor can count.
+    pub fn new(
+        bundle: &Bundle<'_>,
+        program: &Program<'_>,
+        config: &DeviceConfig,
+        costs: Option<CostModel>,
+        threads: usize,
+    ) -> Result<Self> {
+        let segments = program.segments.len();
+        ensure!(
+            segments <= MAX_SEGMENTS,
+            "the bundle has {segments} segments, and a budget can be kept for at most {MAX_SEGMENTS}: build it with \
+             fewer exits"
+        );
+        let settings = exit_settings(config);
+        let ladder = Ladder::of(program);
+        let costs = match costs {
+            Some(costs) => costs,
+            None => {
+                let board = config.board().map_err(anyhow::Error::msg)?;
+                let rates = board.rates(threads as u32);
+                CostModel::from_traffic(&ladder.segments, ladder.head, &rates)
+                    .context("the board's rates make no costs")?
+            }
+        };
+        let calibration = calibration(bundle, program)?;
+        let waiting = settings.pending_max as u16;
+        let governor =
+            Governor::new(config.governor(waiting), costs, calibration, Metering::Measured)?;
+        let exits = program.exits.iter().map(|exit| exit.segment as u8).collect();
+        Ok(Self { governor, settings, segments: exits, events: Events::NONE })
+    }
+
+    /// How exits are used.
+    #[must_use]
+    pub fn settings(&self) -> ExitSettings {
+        self.settings
+    }
+
+    /// What the configuration will come to at a context.
+    #[must_use]
+    pub fn outlook(&self, context: u32) -> Outlook {
+        self.governor.outlook(context)
+    }
+
+    /// The governor.
+    #[must_use]
+    pub fn governor(&self) -> &Governor {
+        &self.governor
+    }
+
+    /// What has happened so far: which goal gave way, what was reported of the meter.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.events
+    }
+
+    /// Starts a new sequence.
+    pub fn begin_sequence(&mut self) {
+        self.governor.begin_sequence();
+    }
+
+    /// Decides about the next token, which starts now.
+    pub fn decide(&mut self, context: u32) -> Running {
+        let decision = self.governor.decide(context);
+        self.events.add(decision.events);
+        Running { decision, segments: self.segments.clone(), start: Instant::now() }
+    }
+
+    /// Learns what became of it. `energy` is what the meter says, be it a sensor or the model.
+    pub fn observe(&mut self, outcome: &Outcome, elapsed: Duration, energy: Option<Microjoules>) {
+        let revealed = (outcome.revealed > 0)
+            .then_some(Revealed { agreed: outcome.agreed as u16, of: outcome.revealed as u16 });
+        self.governor.observe(Sample {
+            catch_up_rows: outcome.caught_up as u16,
+            energy,
+            revealed,
+            ..Sample::new(outcome.segment as u8, elapsed.as_micros().min(u32::MAX.into()) as u32)
+        });
+    }
+}
+
+/// How a configuration uses exits; catch-ups reveal how often early tokens agree.
+fn exit_settings(config: &DeviceConfig) -> ExitSettings {
+    let state = match config.exit.state {
+        StatePolicy::Copy => StateMode::Copy,
+        StatePolicy::Propagate => StateMode::Propagate,
+        StatePolicy::Skip => StateMode::Skip,
+        StatePolicy::Deferred => StateMode::Deferred,
+    };
+    ExitSettings { state, pending_max: WAITING, reveals: state == StateMode::Deferred }
+}
+
+/// Rows that may wait under a budget: enough to spread the weights over, few enough for a deadline.
+const WAITING: u32 = 15;
+
+/// The calibration of a bundle as the governor wants it: thresholds from strict to lenient, agreement falling.
+fn calibration(bundle: &Bundle<'_>, program: &Program<'_>) -> Result<Calibration> {
+    let segments = program.segments.len();
+    let Some(known) = bundle.calibration()? else { return Ok(Calibration::none(segments)) };
+    let points: Vec<_> = known.points().filter(|point| point.threshold < NEVER.min(1.0)).collect();
+    let stride = points.len().div_ceil(MAX_LEVELS - 1).max(1);
+    let (mut levels, mut agreement) = (Vec::new(), 1.0_f32);
+    for point in points.iter().step_by(stride) {
+        agreement = agreement.min(point.agreement);
+        let mut exits = [0.0; MAX_SEGMENTS];
+        for (exit, left) in program.exits.iter().zip(point.left) {
+            exits[usize::from(exit.segment)] = left;
+        }
+        exits[segments - 1] = (1.0 - exits.iter().sum::<f32>()).max(0.0);
+        levels.push(Level { threshold: point.threshold, agreement, exits });
+    }
+    let mut forced = vec![0.0; segments];
+    for (exit, agreement) in program.exits.iter().zip(known.forced()) {
+        forced[usize::from(exit.segment)] = agreement;
+    }
+    forced[segments - 1] = 1.0;
+    Calibration::new(&levels, &forced)
+        .context("the bundle's calibration cannot be used: calibrate it again")
+}
