@@ -5,6 +5,7 @@ pub(crate) mod build;
 pub(crate) mod chat;
 pub(crate) mod check;
 pub(crate) mod eval;
+pub(crate) mod flash;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod plan;

@@ -18,7 +18,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use commands::{bench, build, chat, check, eval, inspect, keygen, plan, run, sign, train, verify};
+use commands::{
+    bench, build, chat, check, eval, flash, inspect, keygen, plan, run, sign, train, verify,
+};
 use failure::Failure;
 
 /// Language models for boards, inside a budget: build bundles from checkpoints, look into them, run them.
@@ -50,6 +52,7 @@ enum Command {
     Bench(bench::Arguments),
     Eval(eval::Arguments),
     Train(Box<train::Arguments>),
+    Flash(flash::Arguments),
     Keygen(keygen::Arguments),
     Sign(sign::Arguments),
     Verify(verify::Arguments),
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Flash(arguments) => flash::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
