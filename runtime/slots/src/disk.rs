@@ -180,7 +180,8 @@ impl Disk for Directory {
     }
 
     fn guard(&self) -> io::Result<Option<File>> {
-        let file = self.lock_file("state.lock")?;
+        // Where there is no directory, there is no state to change.
+        let Some(file) = found(self.lock_file("state.lock"))? else { return Ok(None) };
         file.lock()?;
         Ok(Some(file))
     }

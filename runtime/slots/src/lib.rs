@@ -15,10 +15,12 @@
 
 mod disk;
 mod error;
+mod report;
 mod slots;
 mod state;
 
 pub use disk::{Directory, Disk};
 pub use error::SlotError;
+pub use report::{Arriving, Held, Report};
 pub use slots::{Finished, SYNC_BYTES, Slots, Start, Transfer};
 pub use state::{Image, Incoming, STATE_FILE, Slot, State};

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
 use dynamax_bundle::Hash;
 use dynamax_session::Source;
-use dynamax_slots::{Directory, Disk, Image, Slot, SlotError, Slots, State, Transfer};
+use dynamax_slots::{Directory, Image, Report, SlotError, Slots, Transfer};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::loading::{self, Settled};
@@ -74,57 +75,30 @@ pub(crate) fn run(arguments: &Arguments, config: &Path) -> Result<()> {
     }
 }
 
-fn status(folder: &Path, settled: Option<&Settled>, json: bool) -> Result<()> {
-    let slots = Slots::new(Directory::at(folder));
-    let state = slots.state()?;
-    if json {
-        println!("{}", report(folder, &slots, &state, settled)?);
-        return Ok(());
-    }
-    for slot in [Slot::A, Slot::B] {
-        let held = state.image(slot).map_or_else(
-            || "empty".to_owned(),
-            |image| format!("{} · {} bytes · version {}", image.hash, image.bytes, image.counter),
-        );
-        let starts = if state.active == Some(slot) { "starts" } else { "" };
-        println!("{slot} {starts:<7} {held}");
-    }
-    if let Some(starts) = state.trial {
-        println!("on trial: {starts} of {} starts, not yet confirmed", loading::MOST_STARTS);
-    }
-    println!("oldest version that may start: {}", state.floor);
-    Ok(())
+/// The slots, with what a sender checks a bundle against.
+#[derive(Serialize)]
+struct Status {
+    directory: String,
+    #[serde(flatten)]
+    report: Report,
+    memory_bytes: Option<u64>,
+    context: Option<u32>,
 }
 
-fn report(
-    folder: &Path,
-    slots: &Slots<Directory>,
-    state: &State,
-    settled: Option<&Settled>,
-) -> Result<Value> {
-    let image = |image: Image| json!({ "hash": image.hash.to_string(), "bytes": image.bytes, "counter": image.counter });
-    let incoming = match state.incoming {
-        None => Value::Null,
-        Some(incoming) => {
-            let arrived = slots.disk().len(incoming.slot.file())?.unwrap_or(0);
-            let mut told = image(incoming.image);
-            told["slot"] = incoming.slot.to_string().into();
-            told["arrived_bytes"] = arrived.into();
-            told
-        }
+fn status(folder: &Path, settled: Option<&Settled>, json: bool) -> Result<()> {
+    let report = Report::of(&Slots::new(Directory::at(folder)))?;
+    if !json {
+        println!("{report}");
+        return Ok(());
+    }
+    let status = Status {
+        directory: folder.display().to_string(),
+        report,
+        memory_bytes: settled.and_then(|settled| settled.memory_bytes),
+        context: settled.and_then(|settled| settled.config.model.context),
     };
-    Ok(json!({
-        "directory": folder.display().to_string(),
-        "active": state.active.map(|slot| slot.to_string()),
-        "trial_starts": state.trial,
-        "floor": state.floor,
-        "a": state.a.map(image),
-        "b": state.b.map(image),
-        "incoming": incoming,
-        "free_bytes": slots.disk().free_bytes().ok(),
-        "memory_bytes": settled.and_then(|settled| settled.memory_bytes),
-        "context": settled.and_then(|settled| settled.config.model.context),
-    }))
+    println!("{}", serde_json::to_string(&status).context("the report")?);
+    Ok(())
 }
 
 fn rollback(folder: &Path, json: bool) -> Result<()> {

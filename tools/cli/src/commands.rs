@@ -9,6 +9,7 @@ pub(crate) mod eval;
 mod exit_places;
 mod exit_table;
 pub(crate) mod exits;
+pub(crate) mod flash;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod plan;

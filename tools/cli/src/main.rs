@@ -22,7 +22,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    bench, build, calibrate, chat, check, exits, inspect, keygen, plan, run, sign, train, verify,
+    bench, build, calibrate, chat, check, exits, flash, inspect, keygen, plan, run, sign, train,
+    verify,
 };
 use failure::Failure;
 
@@ -56,6 +57,7 @@ enum Command {
     Bench(bench::Arguments),
     Eval(commands::eval::Arguments),
     Train(Box<train::Arguments>),
+    Flash(flash::Arguments),
     Keygen(keygen::Arguments),
     Sign(sign::Arguments),
     Exits(Box<exits::Arguments>),
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Flash(arguments) => flash::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Exits(arguments) => exits::run(&arguments),

@@ -1,5 +1,7 @@
 //! `cargo xtask`: the one door for checks. `cargo xtask ci` runs all of them, in order, and collects what failed.
 
+mod cross;
+mod qemu;
 mod random_checkpoint;
 mod steps;
 mod tidy;
@@ -17,6 +19,11 @@ fn main() -> ExitCode {
     if verb == "random-checkpoint" {
         let arguments: Vec<String> = std::env::args().skip(2).collect();
         return random_checkpoint::run(&arguments)
+            .map_or_else(|error| fail(&format!("{error:#}")), |()| ExitCode::SUCCESS);
+    }
+    if verb == "cross" {
+        let arguments: Vec<String> = std::env::args().skip(2).collect();
+        return cross::run(&arguments)
             .map_or_else(|error| fail(&format!("{error:#}")), |()| ExitCode::SUCCESS);
     }
     match STEPS.iter().find(|step| step.name == verb) {
@@ -51,7 +58,9 @@ fn all() -> ExitCode {
 }
 
 fn usage(verb: &str) -> ExitCode {
-    println!("usage: cargo xtask ci, cargo xtask random-checkpoint SHAPE DIR, or one step:");
+    println!(
+        "usage: cargo xtask ci, cargo xtask cross [--board NAME], cargo xtask random-checkpoint SHAPE DIR, or one step:"
+    );
     for step in STEPS {
         println!("  {:<12} {}", step.name, step.what);
     }

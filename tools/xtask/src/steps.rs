@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::tidy;
+use crate::{qemu, tidy};
 
 /// One check.
 pub(crate) struct Step {
@@ -24,6 +24,11 @@ pub(crate) const STEPS: &[Step] = &[
     Step { name: "clippy", what: "no lint warns", run: clippy },
     Step { name: "test", what: "all tests on this machine", run: test },
     Step { name: "aarch64", what: "the runtime's tests on arm64, in emulation", run: aarch64 },
+    Step {
+        name: "qemu",
+        what: "no operating system: the same tokens, in emulation",
+        run: qemu::run,
+    },
     Step { name: "doc", what: "the documentation builds and its links resolve", run: doc },
     Step { name: "ndarray", what: "the operators on Burn's other CPU backend", run: ndarray },
 ];
@@ -60,7 +65,9 @@ fn aarch64() -> Result<()> {
     arguments.extend(["--features", &features]);
     arguments.extend(RUNTIME.iter().flat_map(|package| ["-p", package]));
     arguments.extend(["-p", "dynamax-tests"]);
-    cargo(&arguments)
+    cargo(&arguments)?;
+    // The whole service is built by `cargo xtask cross`, which takes longer.
+    cargo(&["check", "--release", "--target", "aarch64-unknown-linux-gnu", "-p", "dynamaxd"])
 }
 
 fn doc() -> Result<()> {

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Json;
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::ready;
@@ -15,7 +14,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::error::ApiError;
 use super::request::Understood;
-use super::response::Frame;
+use super::response::{Frame, json};
 use super::routes::Shared;
 use crate::job::{Event, Job};
 use crate::worker::Work;
@@ -86,7 +85,7 @@ async fn whole(
     while let Some(event) = next {
         match event {
             Event::Text(piece) => pieces.push(piece),
-            Event::Done(summary) => return Ok(Json(frame.whole(&pieces, &summary)).into_response()),
+            Event::Done(summary) => return Ok(json(&frame.whole(&pieces, &summary))),
             Event::Refused(message) => return Err(ApiError::invalid(message)),
         }
         next = events.recv().await;

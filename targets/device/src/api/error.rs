@@ -1,9 +1,10 @@
 //! Errors as OpenAI's clients expect them.
 
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+
+use super::response::json;
 
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,7 +110,7 @@ struct Inner<'e> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.body())).into_response();
+        let mut response = (self.status, json(&self.body())).into_response();
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

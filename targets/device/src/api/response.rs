@@ -1,11 +1,20 @@
 //! What clients get.
 
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use dynamax_session::generator::End;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::request::Understood;
 use crate::job::{Piece, Said, Summary};
+
+/// A body of JSON.
+pub(crate) fn json(value: &impl Serialize) -> Response {
+    // Values are made here, of maps with text for keys: they cannot fail.
+    let text = serde_json::to_string(value).unwrap_or_default();
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
 
 /// What all parts of one answer share.
 #[derive(Clone, Debug)]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post, put};
-use axum::{Json, Router};
 use dynamax_bundle::Hash;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::Sender;
@@ -18,6 +18,7 @@ use tokio::sync::mpsc::Sender;
 use super::answers::answer;
 use super::error::ApiError;
 use super::request;
+use super::response::json as respond;
 use crate::live::Live;
 use crate::metrics;
 use crate::worker::Work;
@@ -127,22 +128,22 @@ fn model_entry(live: &Live) -> Value {
     })
 }
 
-async fn models(State(shared): State<Shared>) -> Json<Value> {
-    Json(json!({ "object": "list", "data": [model_entry(&shared.live)] }))
+async fn models(State(shared): State<Shared>) -> Response {
+    respond(&json!({ "object": "list", "data": [model_entry(&shared.live)] }))
 }
 
-async fn model(State(shared): State<Shared>, uri: Uri) -> Result<Json<Value>, ApiError> {
+async fn model(State(shared): State<Shared>, uri: Uri) -> Result<Response, ApiError> {
     let entry = model_entry(&shared.live);
     let asked = uri.path().rsplit('/').next().unwrap_or_default();
-    if entry["id"] == asked { Ok(Json(entry)) } else { Err(ApiError::not_found(uri.path())) }
+    if entry["id"] == asked { Ok(respond(&entry)) } else { Err(ApiError::not_found(uri.path())) }
 }
 
 /// What the page shows.
-async fn gauges(State(shared): State<Shared>) -> Json<Value> {
+async fn gauges(State(shared): State<Shared>) -> Response {
     let live = &shared.live;
     let totals = live.totals();
     let (recent, loaded, budget) = (totals.recent(), &totals.loaded, totals.budget);
-    Json(json!({
+    respond(&json!({
         "model": loaded.name,
         "segments": loaded.segments,
         "context": loaded.context,
@@ -167,13 +168,13 @@ async fn budget(
     State(shared): State<Shared>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     let budget = request::new_budget(&json_body(&headers, body).await?)?;
     shared.live.totals().budget = budget;
     Ok(gauges(State(shared)).await)
 }
 
-async fn health(State(shared): State<Shared>) -> Result<Json<Value>, ApiError> {
+async fn health(State(shared): State<Shared>) -> Result<Response, ApiError> {
     let live = &shared.live;
     if live.draining.load(Ordering::Relaxed) {
         return Err(ApiError::unavailable("is ending"));
@@ -181,7 +182,7 @@ async fn health(State(shared): State<Shared>) -> Result<Json<Value>, ApiError> {
     if !live.ready.load(Ordering::Acquire) {
         return Err(ApiError::unavailable("is loading"));
     }
-    Ok(Json(json!({ "status": "ok" })))
+    Ok(respond(&json!({ "status": "ok" })))
 }
 
 async fn metrics_text(State(shared): State<Shared>) -> impl IntoResponse {

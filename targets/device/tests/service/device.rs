@@ -44,10 +44,16 @@ impl Board {
         board
     }
 
+    /// Writes the configuration. One thread: tests run beside each other, and each would wait for its team.
     pub(crate) fn configure(&self, more: &str) {
+        self.configure_device("", more);
+    }
+
+    /// As [`Self::configure`], with more about the device too.
+    pub(crate) fn configure_device(&self, device: &str, more: &str) {
         let (slots, socket) = (self.slots_folder(), self.socket());
         let text = format!(
-            "[model]\nslots = {slots:?}\ncontext = 512\n\n[server]\nsocket = {socket:?}\n{more}"
+            "[device]\nthreads = 1\n{device}\n[model]\nslots = {slots:?}\ncontext = 512\n\n[server]\nsocket = {socket:?}\n{more}"
         );
         std::fs::write(self.config(), text).unwrap();
     }

@@ -172,7 +172,7 @@ fn a_bundle_is_received_through_a_pipe() {
 fn what_does_not_fit_the_device_is_not_switched_to() {
     let board = Board::new("");
     drop(board.start());
-    board.configure("[device]\nmemory = \"1 MiB\"\n");
+    board.configure_device("memory = \"1 MiB\"", "");
     let (_, arrived, said) = send(&board, &demo("transformer.dmx"), usize::MAX);
     assert!(!arrived && said.contains("are missing"), "{said}");
     assert_eq!(board.slots().state().unwrap().active, Some(Slot::A), "the one before");

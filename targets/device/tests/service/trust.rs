@@ -70,7 +70,7 @@ fn the_reasons_not_to_start_are_told_apart() {
 #[test]
 fn a_bundle_that_does_not_fit_is_refused_with_numbers() {
     let board = Board::new("");
-    board.configure("[device]\nmemory = \"1 MiB\"\n");
+    board.configure_device("memory = \"1 MiB\"", "");
     let said = refusal(&board);
     assert!(said.contains("are missing") && said.contains("1048576"), "{said}");
 }
