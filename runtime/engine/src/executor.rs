@@ -52,7 +52,7 @@ impl Step<'_> {
             if barrier {
                 worker.wait();
             }
-            match work {
+            worker.work(work.ops(), || match work {
                 Work::Rows(step) => self.by_rows(&self.model.program().ops[step], worker),
                 Work::Columns(step) => self.by_columns(&self.model.program().ops[step], worker),
                 Work::Quantize { first, x, .. } => self.quantize(first, x, worker),
@@ -60,7 +60,7 @@ impl Step<'_> {
                     let input = self.linear_input(first, x, quantized);
                     self.share_panels(first..end, input, worker);
                 }
-            }
+            });
         }
         worker.wait();
     }

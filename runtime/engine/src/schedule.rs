@@ -27,6 +27,17 @@ pub(crate) enum Work {
     Columns(usize),
 }
 
+impl Work {
+    /// The operators that it is; none, in front of the first that reads it, for a quantization.
+    pub(crate) fn ops(self) -> Range<usize> {
+        match self {
+            Self::Rows(step) | Self::Columns(step) => step..step + 1,
+            Self::Quantize { first, .. } => first..first,
+            Self::Linears { first, end, .. } => first..end,
+        }
+    }
+}
+
 /// A piece of work with its place in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Item {

@@ -21,18 +21,6 @@ fn aligned(len: usize, fill: u8) -> (Vec<u8>, usize) {
     (bytes, start)
 }
 
-/// Reads as fast as the memory gives: nothing but loads and additions.
-fn read(bytes: &[u8]) -> u64 {
-    let (words, _) = bytes.as_chunks::<256>();
-    let mut sums = [0; 32];
-    for word in words {
-        for (sum, word) in sums.iter_mut().zip(word.as_chunks::<8>().0) {
-            *sum ^= u64::from_le_bytes(*word);
-        }
-    }
-    sums.into_iter().fold(0, |a, b| a ^ b)
-}
-
 fn linear(c: &mut Criterion) {
     let mut out = vec![0.0; 32 * D_OUT];
     for format in [Format::Q4, Format::Q8] {
@@ -43,7 +31,7 @@ fn linear(c: &mut Criterion) {
 
         let mut group = c.benchmark_group(format!("{} one row", format.name()));
         group.sample_size(20).throughput(Throughput::Bytes(len as u64));
-        group.bench_function("read", |b| b.iter(|| black_box(read(black_box(bytes)))));
+        group.bench_function("read", |b| b.iter(|| Isa::detect().read(black_box(bytes))));
         for isa in Isa::available().skip(1) {
             group.bench_function(isa.name(), |b| b.iter(|| run(isa, matrix, 1, &mut out)));
         }

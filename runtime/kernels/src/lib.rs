@@ -25,6 +25,7 @@ pub mod math;
 pub mod matrix;
 pub mod ops;
 pub mod quantize;
+mod stream;
 pub mod view;
 
 pub use format::Format;

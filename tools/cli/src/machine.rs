@@ -3,6 +3,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use dynamax_kernels::Isa;
+
 /// What the machine calls itself: a board's model, or the processor's.
 pub(crate) fn name() -> String {
     let board = std::fs::read_to_string("/proc/device-tree/model").ok();
@@ -19,28 +21,17 @@ pub(crate) fn name() -> String {
 const STREAM_BYTES: usize = 1 << 29;
 
 /// Measures how fast `threads` threads stream memory, in bytes per second: the best of several rounds.
-pub(crate) fn read_bandwidth(threads: usize, rounds: usize) -> f64 {
-    let data = vec![1_u64; STREAM_BYTES / size_of::<u64>()];
+pub(crate) fn read_bandwidth(isa: Isa, threads: usize, rounds: usize) -> f64 {
+    let data = vec![1_u8; STREAM_BYTES];
     let share = data.len().div_ceil(threads);
     let round = |_| {
         let start = Instant::now();
         std::thread::scope(|scope| {
             for part in data.chunks(share) {
-                scope.spawn(move || black_box(sum(part)));
+                scope.spawn(move || black_box(isa.read(part)));
             }
         });
         STREAM_BYTES as f64 / start.elapsed().as_secs_f64()
     };
     (0..rounds).map(round).fold(0.0, f64::max)
-}
-
-/// A sum over independent accumulators, which the compiler turns into wide loads.
-fn sum(data: &[u64]) -> u64 {
-    let mut lanes = [0_u64; 32];
-    for chunk in data.chunks_exact(32) {
-        for (lane, number) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.wrapping_add(*number);
-        }
-    }
-    lanes.iter().fold(0, |sum, lane| sum.wrapping_add(*lane))
 }

@@ -31,19 +31,31 @@ impl Signal {
         self.number.store(number, Ordering::Relaxed);
     }
 
-    /// Adds one, and returns the number before: what was written until now is seen by who sees the sum.
-    ///
-    /// Wakes those who sleep.
-    pub(crate) fn raise(&self) -> usize {
+    /// Adds one and returns the number before, without waking anybody: nobody may wait for just this.
+    pub(crate) fn count(&self) -> usize {
+        self.number.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// Sets the number and wakes those who sleep: who sees it sees what was written until now.
+    pub(crate) fn announce(&self, number: usize) {
         // In one order with the loads in `sleep`: either this sees the sleeper, or the sleeper sees the number.
-        let before = self.number.fetch_add(1, Ordering::SeqCst);
+        self.number.swap(number, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Adds one and wakes those who sleep: who sees it sees what was written until now.
+    pub(crate) fn raise(&self) {
+        self.number.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
         #[cfg(feature = "std")]
         if self.sleepers.count.load(Ordering::SeqCst) > 0 {
             // Whoever has counted itself holds the lock until it sleeps, and so hears of this.
             drop(self.sleepers.lock.lock());
             self.sleepers.wake.notify_all();
         }
-        before
     }
 
     /// The number: who sees it sees what was written before it was raised.

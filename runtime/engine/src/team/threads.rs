@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::crew::signal::{STEP_SPINS, Signal};
-use crate::crew::{Barrier, Worker};
+use crate::crew::{Barrier, Observer, Worker};
 
 /// Rounds of spinning before an idle worker sleeps: about as long as sampling a token takes.
 const IDLE_SPINS: u32 = 1 << 14;
@@ -36,6 +36,7 @@ pub struct Team {
     threads: Vec<JoinHandle<()>>,
     /// One piece of work at a time.
     busy: Mutex<()>,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl Team {
@@ -47,7 +48,7 @@ impl Team {
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let count = threads.max(1);
-        let mut team = Self { shared, threads: Vec::new(), busy: Mutex::new(()) };
+        let mut team = Self { shared, threads: Vec::new(), busy: Mutex::new(()), observer: None };
         for index in 1..count {
             let shared = Arc::clone(&team.shared);
             let name = format!("dynamax-{index}");
@@ -57,6 +58,11 @@ impl Team {
         // A thread allocates as it starts: after this, all have.
         team.run(|_| ());
         Ok(team)
+    }
+
+    /// Shows all later work to an observer.
+    pub fn show(&mut self, observer: Arc<dyn Observer>) {
+        self.observer = Some(observer);
     }
 
     /// Threads in the team, the caller's included.
@@ -71,6 +77,8 @@ impl Team {
     ///
     /// Panics if `work` panicked on any worker.
     pub fn run(&self, work: impl Fn(Worker<'_>) + Sync) {
+        let observer = self.observer.as_deref();
+        let work = |worker: Worker<'_>| work(worker.seen_by(observer));
         if self.threads.is_empty() {
             return work(Worker::ALONE);
         }
@@ -169,6 +177,28 @@ mod tests {
                 worker.wait();
             });
         }
+    }
+
+    #[derive(Debug, Default)]
+    struct Counts([AtomicUsize; 2]);
+
+    impl Observer for Counts {
+        fn starts(&self, worker: usize, ops: core::ops::Range<usize>) {
+            self.0[worker].fetch_add(ops.len(), Ordering::Relaxed);
+        }
+
+        fn ends(&self, worker: usize) {
+            self.0[worker].fetch_add(100, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn an_observer_sees_every_worker_start_and_end() {
+        let (mut team, counts) = (Team::new(2).unwrap(), Arc::new(Counts::default()));
+        team.show(Arc::<Counts>::clone(&counts));
+        team.run(|worker| worker.work(3..5, || ()));
+        let seen = counts.0.each_ref().map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(seen, [102, 102], "two operators and one end each");
     }
 
     #[test]

@@ -1,20 +1,26 @@
 //! `dynamax bench`: prompt and decode speed, beside what the machine's memory allows.
 
-use std::path::PathBuf;
+mod trace;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Args;
 use dynamax_config::show_bytes as show;
-use dynamax_engine::Outcome;
+use dynamax_engine::decoder::Crew;
+use dynamax_engine::{Decoder, Outcome, Team};
 use dynamax_session::traffic::Ladder;
-use dynamax_session::{Session, Text, machine::peak_rss_bytes};
+use dynamax_session::{Session, Source, Text, machine::peak_rss_bytes};
 use serde::Serialize;
 
 use super::print_json;
 use crate::machine;
 use crate::session::DecodeArguments;
 use crate::source::{self, Demo};
+use trace::Trace;
 
 /// Measure prompt and decode speed.
 #[derive(Args, Debug)]
@@ -23,7 +29,8 @@ Examples:
   dynamax bench m.dmx                       512 tokens in, 128 out, three times
   dynamax bench m.dmx -p 128 -n 64 -r 5 -t 1
   dynamax bench m.dmx --exit fixed          with early exits, to compare with --exit off
-  dynamax bench m.dmx --isa avx2 --json     another instruction set, same tokens")]
+  dynamax bench m.dmx --isa avx2 --json     another instruction set, same tokens
+  dynamax bench m.dmx --trace t.json        what each thread did when; opens in ui.perfetto.dev")]
 pub(crate) struct Arguments {
     /// The bundle; without one, the built-in demo.
     bundle: Option<PathBuf>,
@@ -39,6 +46,9 @@ pub(crate) struct Arguments {
     /// Repetitions; the median is reported.
     #[arg(short = 'r', long, default_value_t = 3)]
     repetitions: usize,
+    /// Write what each thread did when to this file, after the measurement: a prompt and some tokens more.
+    #[arg(long)]
+    trace: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -53,6 +63,10 @@ struct Report {
     decode_bytes_per_token: u64,
     read_gb_s: f64,
     machine_read_gb_s: f64,
+    /// For 1, 2, … threads.
+    machine_read_gb_s_by_threads: Vec<f64>,
+    /// `read_gb_s` as a part of what the machine reads with as many threads; above 1 if caches help.
+    machine_share: f64,
     load_ms: f64,
     threads: usize,
     isa: &'static str,
@@ -74,17 +88,28 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut decode = arguments.decode.clone();
     decode.context.get_or_insert((arguments.prompt + arguments.n) as u32);
     let session = decode.open(&source)?;
-    let measured = measure(&session, arguments)?;
+    let prompt = prompt(&source, session.model().vocab_size(), arguments.prompt)?;
+    let measured = measure(&session, &prompt, arguments)?;
     // Before the stream is measured, whose memory is not the model's.
     let peak_rss_bytes = peak_rss_bytes();
     let bytes = measured.bytes_per_token;
     let decode_tok_s = arguments.n as f64 / measured.decode_s;
+    let read_gb_s = bytes as f64 * decode_tok_s / 1e9;
+    if let Some(path) = &arguments.trace {
+        write_trace(path, &source, &session, &prompt, arguments.n.min(TRACED_TOKENS))?;
+    }
+    let by_threads: Vec<f64> = (1..=session.threads())
+        .map(|threads| machine::read_bandwidth(session.isa(), threads, STREAM_ROUNDS) / 1e9)
+        .collect();
+    let machine_read_gb_s = by_threads[session.threads() - 1];
     let report = Report {
         prefill_tok_s: arguments.prompt as f64 / measured.prefill_s,
         decode_tok_s,
         decode_bytes_per_token: bytes,
-        read_gb_s: bytes as f64 * decode_tok_s / 1e9,
-        machine_read_gb_s: machine::read_bandwidth(session.threads(), STREAM_ROUNDS) / 1e9,
+        read_gb_s,
+        machine_read_gb_s,
+        machine_read_gb_s_by_threads: by_threads,
+        machine_share: read_gb_s / machine_read_gb_s,
         load_ms: session.load_s * 1e3,
         threads: session.threads(),
         isa: session.isa().name(),
@@ -107,20 +132,19 @@ struct Measured {
     agreement: Option<f64>,
 }
 
-fn measure(session: &Session<'_>, arguments: &Arguments) -> Result<Measured> {
+fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Result<Measured> {
     let (model, depth) = (session.model(), arguments.decode.steady_depth(session)?);
     let program = model.program();
     let mut memory = session.memory();
     let mut decoder = session.decoder(&mut memory);
     decoder.use_exits(depth.settings())?;
     let decide = depth.decision(arguments.prompt as u32, arguments.n as u32);
-    let prompt = prompt(session, arguments.prompt);
     let (mut prefills, mut decodes) = (Vec::new(), Vec::new());
     let mut outcomes = Vec::with_capacity(arguments.n * arguments.repetitions);
     for _ in 0..arguments.repetitions {
         decoder.reset();
         let start = Instant::now();
-        let mut token = session.isa().argmax(decoder.feed(&prompt)?) as u32;
+        let mut token = session.isa().argmax(decoder.feed(prompt)?) as u32;
         prefills.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
         for _ in 0..arguments.n {
@@ -149,18 +173,49 @@ fn measure(session: &Session<'_>, arguments: &Arguments) -> Result<Measured> {
     })
 }
 
-/// What the prompt says, over and over, where the bundle has a tokenizer.
-const PROMPT: &str = "It was a bright cold day, and the people of the town stood about the harbour and spoke of the ship \
-    that had come in the night. Nobody knew whence she came, nor who had seen her first. ";
+/// What is fed, again and again if need be, where there is a tokenizer: a description by Joseph Conrad, 1902.
+const PASSAGE: &str = "The sea-reach of the Thames stretched before us like the beginning of an interminable waterway. In \
+    the offing the sea and the sky were welded together without a joint, and in the luminous space the tanned sails of the \
+    barges drifting up with the tide seemed to stand still in red clusters of canvas sharply peaked, with gleams of \
+    varnished sprits. A haze rested on the low shores that ran out to sea in vanishing flatness. ";
 
-/// A prompt of so many tokens: text, so that early exits meet what they know; any ids where there is no tokenizer.
-fn prompt(session: &Session<'_>, len: usize) -> Vec<u32> {
-    let text = Text::of(&session.bundle).and_then(|text| text.encode(PROMPT)).unwrap_or_default();
-    if text.is_empty() {
-        let vocab_size = session.model().vocab_size();
-        return (0..len as u32).map(|index| (index * 7919 + 13) % vocab_size).collect();
+/// Tokens of a prompt: of a text, or any, if the bundle has no tokenizer.
+fn prompt(source: &Source, vocab_size: u32, count: usize) -> Result<Vec<u32>> {
+    let text = Text::of(&source.bundle()?).and_then(|text| text.encode_as_written(PASSAGE));
+    Ok(match text {
+        Ok(tokens) if !tokens.is_empty() => tokens.into_iter().cycle().take(count).collect(),
+        _ => (0..count as u32).map(|index| (index * 7919 + 13) % vocab_size).collect(),
+    })
+}
+
+/// Tokens that a trace shows behind the prompt.
+const TRACED_TOKENS: usize = 16;
+
+/// Runs the prompt and `tokens` tokens once more, seen by a [`Trace`], and writes it.
+fn write_trace(
+    path: &Path,
+    source: &Source,
+    session: &Session<'_>,
+    prompt: &[u32],
+    tokens: usize,
+) -> Result<()> {
+    let mut team = Team::new(session.threads())?;
+    let trace = Arc::new(Trace::new(team.threads()));
+    team.show(Arc::<Trace>::clone(&trace));
+    let mut memory = session.memory();
+    let crew = Crew::Team(&team);
+    let mut decoder = Decoder::new(session.model(), &mut memory, session.isa(), crew);
+    let mut steps: Vec<(String, Range<f64>)> = Vec::new();
+    let mut next = prompt.to_vec();
+    for step in 0..=tokens {
+        let start = trace.now_us();
+        let token = session.isa().argmax(decoder.feed(&next)?) as u32;
+        let name =
+            if step == 0 { format!("prompt of {}", next.len()) } else { format!("token {step}") };
+        steps.push((name, start..trace.now_us()));
+        next = vec![token];
     }
-    text.into_iter().cycle().take(len).collect()
+    trace.write(path, &source.bundle()?, session.model().program(), &steps)
 }
 
 fn median(values: &mut [f64]) -> f64 {
