@@ -142,7 +142,7 @@ impl Budget {
 }
 
 /// How a configuration uses exits; catch-ups reveal how often early tokens agree.
-fn exit_settings(config: &DeviceConfig) -> ExitSettings {
+pub(crate) fn exit_settings(config: &DeviceConfig) -> ExitSettings {
     let state = match config.exit.state {
         StatePolicy::Copy => StateMode::Copy,
         StatePolicy::Propagate => StateMode::Propagate,

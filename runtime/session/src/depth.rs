@@ -1,12 +1,13 @@
 //! How deep tokens go: through all layers, or until an exit is sure enough.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use dynamax_bundle::check::MAX_EXITS;
-use dynamax_bundle::{Bundle, Certificate, StateMode};
+use dynamax_bundle::{Bundle, Certificate, Program, StateMode};
+use dynamax_config::{DeviceConfig, ExitMode};
 use dynamax_engine::exits::Decay;
 use dynamax_engine::{ExitSettings, Probed, Thresholds};
 
-use crate::budget::Budget;
+use crate::budget::{Budget, exit_settings};
 
 /// How deep tokens go.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +57,38 @@ impl Depth {
     }
 }
 
+/// How deep tokens go on a device. A bundle without exits runs at full depth, whatever is asked for.
+///
+/// # Errors
+///
+/// A mode that is not there, thresholds that are missing, a budget that makes no sense.
+pub fn of_device(
+    config: &DeviceConfig,
+    bundle: &Bundle<'_>,
+    program: &Program<'_>,
+    threads: usize,
+) -> Result<Depth> {
+    if program.exits.is_empty() {
+        return Ok(Depth::Full);
+    }
+    match config.exit.mode {
+        ExitMode::Off => Ok(Depth::Full),
+        ExitMode::Fixed => {
+            let settings = exit_settings(config);
+            let given: Vec<f32> = config.exit.threshold.iter().map(|t| *t as f32).collect();
+            let thresholds = thresholds(bundle, &given, settings.state)?;
+            Ok(Depth::Fixed(Fixed { settings, thresholds, decay: None }))
+        }
+        ExitMode::Budget => {
+            let budget = Budget::new(bundle, program, config, None, threads)?;
+            Ok(Depth::Budget(Box::new(budget)))
+        }
+        ExitMode::Verified => {
+            bail!("[exit] mode \"verified\" is not there yet: use \"budget\" or \"fixed\"")
+        }
+    }
+}
+
 /// Thresholds for `fixed` mode: the given ones (one for all exits, or one each), or those of the bundle's certificate for
 /// this treatment of skipped state.
 ///
@@ -79,7 +112,7 @@ pub fn thresholds(
     );
     let outside = given.iter().find(|threshold| !(0.0..=1.0).contains(*threshold));
     if let Some(found) = outside {
-        anyhow::bail!("--threshold {found} is out of range: give a probability from 0 to 1");
+        bail!("--threshold {found} is out of range: give a probability from 0 to 1");
     }
     Ok(std::array::from_fn(|exit| given[exit.min(given.len() - 1)]))
 }

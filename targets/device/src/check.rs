@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use dynamax_bundle::Bundle;
 use dynamax_config::show_bytes;
 use dynamax_engine::LoadError;
+use dynamax_session::depth::{self, Depth};
 use dynamax_slots::SlotError;
 use serde::Serialize;
 
@@ -34,6 +36,8 @@ struct Report {
     meter: String,
     energy_mj_per_token: Option<f64>,
     latency_ms_per_token: Option<f64>,
+    /// What the budget means for this bundle; nothing without one.
+    outlook: Option<String>,
 }
 
 /// Checks configuration, bundle and plan.
@@ -76,7 +80,18 @@ fn report(path: &Path, settled: &Settled, ready: &Ready) -> Result<Report> {
         meter: format!("{:?}", config.power.meter).to_lowercase(),
         energy_mj_per_token: config.budget.energy_per_token.map(|energy| energy.0 as f64 / 1e3),
         latency_ms_per_token: config.budget.latency_per_token.map(|time| time.0 as f64 / 1e3),
+        outlook: outlook(settled, &bundle)?,
     })
+}
+
+/// What the configuration will come to, as far as costs and calibration tell.
+fn outlook(settled: &Settled, bundle: &Bundle<'_>) -> Result<Option<String>> {
+    let here = dynamax_session::machine::default_threads();
+    let threads = settled.threads.map_or(here, std::num::NonZeroUsize::get);
+    let program = bundle.program_buf()?;
+    let depth = depth::of_device(&settled.config, bundle, &program.as_program(), threads)?;
+    let Depth::Budget(budget) = depth else { return Ok(None) };
+    Ok(Some(budget.outlook(0).to_string().trim().to_owned()))
 }
 
 fn show(report: &Report) {
@@ -110,6 +125,9 @@ fn show(report: &Report) {
     };
     line("energy", format!("{} a token", budget(report.energy_mj_per_token, "mJ")));
     line("latency", format!("{} a token", budget(report.latency_ms_per_token, "ms")));
+    if let Some(outlook) = &report.outlook {
+        println!("{outlook}");
+    }
     println!("the service would start");
 }
 

@@ -1,6 +1,8 @@
 //! What passes between the connections and the thread that decodes.
 
+use dynamax_config::{DeviceConfig, ExitMode};
 use dynamax_engine::Sampling;
+use dynamax_governor::{Microjoules, Microseconds};
 use dynamax_session::Message;
 use dynamax_session::generator::{End, Eos};
 use tokio::sync::mpsc::UnboundedSender;
@@ -21,6 +23,22 @@ pub(crate) enum Prompt {
 pub(crate) struct Budget {
     pub(crate) energy_mj_per_token: Option<f64>,
     pub(crate) latency_ms_per_token: Option<f64>,
+}
+
+impl Budget {
+    /// The device's configuration with this budget in the place of its own.
+    pub(crate) fn over(self, config: &DeviceConfig) -> DeviceConfig {
+        let mut config = config.clone();
+        let micro = |milli: f64| (milli * 1e3).round() as u64;
+        if let Some(energy) = self.energy_mj_per_token {
+            config.budget.energy_per_token = Some(Microjoules(micro(energy)));
+        }
+        if let Some(latency) = self.latency_ms_per_token {
+            config.budget.latency_per_token = Some(Microseconds(micro(latency)));
+        }
+        config.exit.mode = ExitMode::Budget;
+        config
+    }
 }
 
 /// What a request asks for.

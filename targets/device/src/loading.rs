@@ -70,6 +70,8 @@ impl Settled {
             context: self.config.model.context,
             memory_bytes: self.memory_bytes,
             contents: Contents::Unverified,
+            // Rows that waited are compared with what they had said, together.
+            head_rows: Some(16),
             ..Options::default()
         }
     }

@@ -6,11 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use dynamax_config::DeviceConfig;
+use dynamax_session::depth::{self, Depth};
 use dynamax_session::generator::{Ask, End, Eos, Listener, Outcome, Token};
-use dynamax_session::{Chat, Generator, Session, Stops, Text, TextStream};
+use dynamax_session::traffic::Ladder;
+use dynamax_session::{Chat, Generator, Metering, Session, Stops, Text, TextStream};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 
-use crate::job::{Event, Job, Piece, Prompt, Said, Summary, Task};
+use crate::job::{Budget, Event, Job, Piece, Prompt, Said, Summary, Task};
 use crate::live::{Live, Loaded};
 use crate::loading::{self, Ready, Settled};
 
@@ -47,6 +50,13 @@ fn serve(
     let mut memory = session.memory();
     let mut generator = Generator::new(&session, &mut memory);
     prove(&mut generator).context("the bundle makes no token")?;
+    let program = *session.model().program();
+    let depth = |config: &DeviceConfig| {
+        depth::of_device(config, &session.bundle, &program, session.threads())
+    };
+    generator.set_depth(depth(&settled.config)?)?;
+    let ladder = Ladder::of(&program);
+    generator.set_metering(Metering::open(&settled.config, ladder, session.threads())?);
     if ready.on_trial {
         settled.slots()?.confirm()?;
     }
@@ -54,7 +64,8 @@ fn serve(
     live.totals().loaded = loaded(ready, &session, &chat, memory_locked);
     live.ready.store(true, Ordering::Release);
     report(ready, &session, memory_locked);
-    let mut desk = Desk { generator, text: &text, chat: &chat, live };
+    let config = &settled.config;
+    let mut desk = Desk { generator, text: &text, chat: &chat, live, config, depth: &depth };
     loop {
         live.idle();
         match queue.blocking_recv() {
@@ -141,6 +152,9 @@ struct Desk<'d, 's> {
     text: &'d Text,
     chat: &'d Chat,
     live: &'d Live,
+    config: &'d DeviceConfig,
+    /// How deep tokens go under a configuration.
+    depth: &'d dyn Fn(&DeviceConfig) -> Result<Depth>,
 }
 
 impl Desk<'_, '_> {
@@ -188,7 +202,18 @@ impl Desk<'_, '_> {
             sums: Sums::default(),
             stopped: false,
         };
-        let outcome = self.generator.answer(&prompt, &ask, &mut speaker)?;
+        if task.budget != Budget::default() {
+            self.generator.set_depth((self.depth)(&task.budget.over(self.config))?)?;
+        }
+        let outcome = self.generator.answer(&prompt, &ask, &mut speaker);
+        if task.budget != Budget::default() {
+            self.generator.set_depth((self.depth)(self.config)?)?;
+        }
+        let outcome = outcome?;
+        ensure!(
+            outcome.end != End::Meter,
+            "the power meter is broken, and [power] on_meter_fault is \"stop\": mend it, or use \"continue\""
+        );
         let summary = speaker.end(&outcome, prompt.len());
         self.live.answered(&summary, outcome.end == End::Listener && !summary.stopped);
         Ok(summary)
@@ -268,7 +293,7 @@ impl Speaker<'_> {
             ms_per_token: mean(ms, tokens.saturating_sub(1)),
             depth_mean: mean(depth, tokens),
             energy_mj_per_token: mean(energy_mj, measured),
-            agreement: None,
+            agreement: outcome.agreement(),
         }
     }
 }
