@@ -195,6 +195,10 @@ mod tests {
         let at = |floor, factor| calibration.most_lenient(floor, factor);
         assert!((at(0.97, 1.0) - 1.5).abs() < 1e-4, "half way between 0.99 and 0.95");
         assert!((at(0.97, 3.0) - 1.0).abs() < 1e-4, "three times as wrong as expected");
+        assert!(
+            (at(0.97, 5.0) - 0.6).abs() < 1e-4,
+            "five times as wrong: even the first level is too lenient"
+        );
         assert!((at(1.0, 1.0)).abs() < 1e-4, "no disagreement allowed");
         assert!((at(0.5, 1.0) - 2.0).abs() < 1e-4, "anything goes");
     }

@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn few_tokens_are_slower_than_the_bound() {
         let mut slowest = Slowest::new();
-        let (mut state, mut over) = (1_u32, 0);
+        let (mut state, mut over, mut widest) = (1_u32, 0, 0.0_f32);
         for token in 0..40_000 {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             // Between 0.9 and 1.1, each as likely; one in a thousand stalls.
@@ -268,7 +268,8 @@ mod tests {
             let ratio = (0.9 + (state >> 16) as f32 * (0.2 / 65_536.0)) * stall;
             over += u32::from(token > 600 && stall < 1.1 && ratio > slowest.bound());
             slowest.learn(ratio);
+            widest = widest.max(slowest.bound());
         }
-        assert!(over < 40 && slowest.bound() < 1.13, "{over} of 40000, bound {}", slowest.bound());
+        assert!(over < 40 && widest < 1.13, "{over} of 40000, bound up to {widest}");
     }
 }

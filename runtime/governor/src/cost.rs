@@ -308,6 +308,9 @@ mod tests {
             Err(GovernorError::Segments { found }),
             "too many"
         );
+        let timeless = SegmentCost::default();
+        let refused = CostModel::new(&[timeless], Cost::default());
+        assert_eq!(refused, Err(GovernorError::SegmentCost { segment: 0 }), "no time");
         let nan = Cost { us: f32::NAN, uj: 1.0 };
         let good = SegmentCost {
             first_row: [Cost { us: 1.0, uj: 1.0 }; CONTEXT_BUCKETS],

@@ -138,6 +138,21 @@ impl Reading {
 }
 
 impl Reading {
+    /// Energy since an earlier reading, in two parts: what the board would have drawn doing nothing, and what came on top.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::since`].
+    pub fn split_since(
+        &self,
+        earlier: &Self,
+        idle: Milliwatts,
+    ) -> Result<(Microjoules, Microjoules), MeterFault> {
+        let all = self.since(earlier)?;
+        let floor = idle.over_round(self.at.since(earlier.at)).min(all);
+        Ok((floor, all.less(floor)))
+    }
+
     /// The same meter a little later: since the last sample, power is taken to have stayed, for no longer than `gap`.
     #[must_use]
     pub fn at(self, now: Microseconds, gap: Microseconds) -> Self {
@@ -252,6 +267,10 @@ mod tests {
         assert_eq!(reading.energy, Microjoules(20_000 + 30_000 + 15_000), "{reading:?}");
         let before = sum.read(Microseconds(20 * MS));
         assert_eq!(reading.since(&before), Ok(Microjoules(15_000)), "between two readings");
+        let split = reading.split_since(&before, Milliwatts(1000));
+        assert_eq!(split, Ok((Microjoules(5000), Microjoules(10_000))), "1 W of it is idle");
+        let split = reading.split_since(&before, Milliwatts(9000));
+        assert_eq!(split, Ok((Microjoules(15_000), Microjoules(0))), "idle is at most all of it");
     }
 
     #[test]

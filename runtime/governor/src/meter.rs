@@ -16,6 +16,8 @@ mod modelled;
 #[cfg(feature = "std")]
 mod open;
 #[cfg(feature = "std")]
+mod power_mode;
+#[cfg(feature = "std")]
 mod rapl;
 #[cfg(feature = "std")]
 mod sampler;
@@ -34,6 +36,8 @@ pub use ina::{Channel, Chip, Ina, InaError, MAX_CHANNELS};
 pub use modelled::Modelled;
 #[cfg(feature = "std")]
 pub use open::{Kind, OpenError, Wanted, open};
+#[cfg(feature = "std")]
+pub use power_mode::power_mode;
 #[cfg(feature = "std")]
 pub use rapl::Rapl;
 #[cfg(feature = "std")]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use dynamax_governor::meter::{
-    Battery, Draw, Hwmon, Kind, Meter, Rapl, Sampler, Source, Wanted, open, rails,
+    Battery, Draw, Hwmon, Kind, Meter, Rapl, Sampler, Source, Wanted, open, power_mode, rails,
 };
 use dynamax_governor::{MeterFault, Microjoules, Microseconds, Milliwatts};
 use tempfile::TempDir;
@@ -248,6 +248,17 @@ fn the_best_meter_that_answers_is_opened() {
     ]);
     let wanted = Wanted { root: laptop.path().into(), ..Wanted::new(Kind::Auto) };
     assert_eq!(open(&wanted).unwrap().source(), Source::Battery, "a laptop");
+}
+
+#[test]
+fn the_power_mode_of_a_jetson_is_read() {
+    let root = tree(&[("var/lib/nvpmodel/status", "pmode:0002")]);
+    assert_eq!(power_mode(root.path()), Some(2), "MAXN_SUPER");
+    write(root.path(), "var/lib/nvpmodel/status", "pmode:0010 fmode:quiet");
+    assert_eq!(power_mode(root.path()), Some(10), "with more behind it");
+    write(root.path(), "var/lib/nvpmodel/status", "?");
+    assert_eq!(power_mode(root.path()), None, "nonsense");
+    assert_eq!(power_mode(tree(&[]).path()), None, "no Jetson");
 }
 
 /// A meter whose answers a test decides.
