@@ -232,7 +232,7 @@ mod tests {
         let read = Calibration::parse(&bytes).unwrap();
         assert!(read.certificates().eq(certificates), "certificates");
         assert!(read.points().eq(points), "points");
-        assert_eq!(read.forced(), FORCED, "if all left");
+        assert_eq!(read.forced().map(f32::to_bits), FORCED.map(f32::to_bits), "if all left");
         assert_eq!(read.certificate(StateMode::Skip), Some(certificates[1]), "by treatment");
         assert_eq!(read.certificate(StateMode::Copy), None, "not certified");
     }
