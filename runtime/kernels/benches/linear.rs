@@ -31,7 +31,9 @@ fn linear(c: &mut Criterion) {
 
         let mut group = c.benchmark_group(format!("{} one row", format.name()));
         group.sample_size(20).throughput(Throughput::Bytes(len as u64));
-        group.bench_function("read", |b| b.iter(|| Isa::detect().read(black_box(bytes))));
+        group.bench_function("read", |b| {
+            b.iter(|| Isa::detect().read(bytemuck::cast_slice(black_box(bytes))));
+        });
         for isa in Isa::available().skip(1) {
             group.bench_function(isa.name(), |b| b.iter(|| run(isa, matrix, 1, &mut out)));
         }

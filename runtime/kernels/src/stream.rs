@@ -2,33 +2,21 @@
 
 use crate::isa::Isa;
 
-/// Bytes of four lines, whose sums are independent.
-const STEP: usize = 256;
-
 impl Isa {
-    /// Reads all of `bytes` as fast as the memory gives them.
-    ///
-    /// What it returns depends on each byte, so that no read is left out, and means nothing.
+    /// Reads all of `words` as fast as the memory gives them, and returns their exclusive or, so that no read is left out.
     #[must_use]
-    pub fn read(self, bytes: &[u8]) -> u64 {
+    pub fn read(self, words: &[u64]) -> u64 {
         self.run(
             #[inline(always)]
-            || read(bytes),
+            || read(words),
         )
     }
 }
 
+/// As plain as can be, which the compiler unrolls itself: with sums laid out by hand it was ten times slower under AVX-512.
 #[inline(always)]
-fn read(bytes: &[u8]) -> u64 {
-    let (steps, tail) = bytes.as_chunks::<STEP>();
-    let mut sums = [0_u64; STEP / 8];
-    for step in steps {
-        for (sum, word) in sums.iter_mut().zip(step.as_chunks::<8>().0) {
-            *sum ^= u64::from_le_bytes(*word);
-        }
-    }
-    let tail: u64 = tail.iter().copied().map(u64::from).sum();
-    sums.into_iter().fold(tail, |all, sum| all ^ sum)
+fn read(words: &[u64]) -> u64 {
+    words.iter().fold(0, |all, word| all ^ word)
 }
 
 #[cfg(test)]
@@ -36,14 +24,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_counts() {
+    fn every_word_counts() {
         for isa in Isa::available() {
-            let mut bytes = [7_u8; 2 * STEP + 9];
-            let before = isa.read(&bytes);
-            for at in [0, 8, STEP - 1, STEP, 2 * STEP, 2 * STEP + 8] {
-                bytes[at] ^= 1;
-                assert_ne!(isa.read(&bytes), before, "{isa:?}: byte {at}");
-                bytes[at] ^= 1;
+            let mut words = [7; 67];
+            let before = isa.read(&words);
+            for at in [0, 1, 31, 32, 64, 66] {
+                words[at] ^= 1;
+                assert_ne!(isa.read(&words), before, "{isa:?}: word {at}");
+                words[at] ^= 1;
             }
         }
     }

@@ -22,7 +22,7 @@ const STREAM_BYTES: usize = 1 << 29;
 
 /// Measures how fast `threads` threads stream memory, in bytes per second: the best of several rounds.
 pub(crate) fn read_bandwidth(isa: Isa, threads: usize, rounds: usize) -> f64 {
-    let data = vec![1_u8; STREAM_BYTES];
+    let data = vec![1_u64; STREAM_BYTES / size_of::<u64>()];
     let share = data.len().div_ceil(threads);
     let round = |_| {
         let start = Instant::now();

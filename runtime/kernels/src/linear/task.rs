@@ -75,12 +75,24 @@ impl Task<'_> {
         mut slab: Slab<'_>,
         out: &mut ColumnsMut<'_>,
     ) {
+        let most = self.panels_at_once(R, slab.blocks.len());
         while !slab.panels.is_empty() {
-            slab.panels.start += match (slab.panels.len(), R) {
-                (4.., 1) => self.tile::<K, 4, R>(kernels, &slab, out),
-                (2.., 1 | 2) => self.tile::<K, 2, R>(kernels, &slab, out),
+            slab.panels.start += match slab.panels.len().min(most) {
+                4.. => self.tile::<K, 4, R>(kernels, &slab, out),
+                2.. => self.tile::<K, 2, R>(kernels, &slab, out),
                 _ => self.tile::<K, 1, R>(kernels, &slab, out),
             };
+        }
+    }
+
+    /// Panels of a tile, found by trying. Four of q8 are too many streams: from memory, two read a third faster; and small
+    /// panels, which are in a cache, are best taken one by one.
+    fn panels_at_once(&self, rows: usize, blocks: usize) -> usize {
+        match (rows, self.weight.format()) {
+            (1, Format::Q4) => 4,
+            (1, _) if blocks < 32 => 1,
+            (1 | 2, _) => 2,
+            _ => 1,
         }
     }
 
