@@ -357,22 +357,51 @@ fn exits_that_turn_out_wrong_tighten_the_threshold() {
     assert!(accused && !excused, "the calibration is called wrong only where it is");
 }
 
+/// Runs rounds of which so many drafts are right; the last decision.
+fn after_rounds(config: GovernorConfig, right: u16) -> Decision {
+    let config = GovernorConfig { exits: Exits::Drafts { most: 8 }, ..config };
+    let mut governor = governor(config, Metering::Modelled);
+    for token in 0..200 {
+        let decision = governor.decide(token);
+        let of = u16::from(decision.draft_length);
+        let agreed = right.min(of);
+        // Drafts leave behind the first segment; then all run through three more together.
+        let k = u32::from(of);
+        let us = (k + 1) * 10_000 + 3 * (10_000 + k * 1000) + (2 * k + 1) * 4000;
+        let exit = if of > 0 { 0 } else { 3 };
+        let sample = Sample { tokens: agreed as u8 + 1, ..Sample::new(exit, us) };
+        governor.observe(Sample { revealed: Some(Revealed { agreed, of }), ..sample });
+    }
+    let (time, _) = governor.full_depth_costs(0);
+    assert!((43_000..45_000).contains(&time.0), "rounds cost what the model says: {time}");
+    governor.decide(0)
+}
+
 #[test]
 fn drafts_are_used_while_they_pay_and_switched_off_when_not() {
-    let config = GovernorConfig { exits: Exits::Drafts { most: 8 }, ..GovernorConfig::default() };
-    let length_after = |agreed: u16| {
-        let mut governor = governor(config, Metering::Modelled);
-        for token in 0..200 {
-            let decision = governor.decide(token);
-            let of = u16::from(decision.draft_length);
-            let agreed = agreed.min(of);
-            let sample = Sample { tokens: agreed as u8 + 1, ..Sample::new(3, 60_000) };
-            governor.observe(Sample { revealed: Some(Revealed { agreed, of }), ..sample });
-        }
-        governor.decide(0).draft_length
+    assert!(after_rounds(GovernorConfig::default(), 8).draft_length >= 3, "always right");
+    assert_eq!(after_rounds(GovernorConfig::default(), 0).draft_length, 0, "always wrong");
+}
+
+#[test]
+fn a_round_of_drafts_is_as_long_as_the_deadline_allows_and_verified_whatever_it_says() {
+    let timed = |ms: u64| {
+        let latency_per_token = Some(Microseconds(ms * 1000));
+        after_rounds(GovernorConfig { latency_per_token, ..GovernorConfig::default() }, 8)
     };
-    assert!(length_after(8) >= 3, "always right");
-    assert_eq!(length_after(0), 0, "always wrong");
+    let (free, short, late) = (timed(1000), timed(90), timed(30));
+    assert!(
+        (1..free.draft_length).contains(&short.draft_length),
+        "{} of {}",
+        short.draft_length,
+        free.draft_length
+    );
+    assert_eq!(
+        (late.draft_length, late.last_segment),
+        (0, 3),
+        "full depth, because an answer must be right"
+    );
+    assert!(late.events.contains(Events::LATENCY_GIVES_WAY), "and that is said");
 }
 
 #[test]
@@ -451,5 +480,20 @@ fn the_outlook_says_what_a_deadline_allows() {
     );
     let order = [Goal::Latency, Goal::Energy, Goal::Agreement];
     let (late, text) = timed(40, GovernorConfig { sacrifice: order, ..strict });
+    assert_eq!(late.verdict, Verdict::GivesWay(Goal::Latency), "{text}");
+}
+
+#[test]
+fn the_outlook_of_drafts_is_that_of_full_depth() {
+    let drafts = |config: GovernorConfig| {
+        outlook(GovernorConfig { exits: Exits::Drafts { most: 4 }, ..config })
+    };
+    let (kept, text) = drafts(budget(500));
+    assert_eq!((kept.verdict, kept.agreement), (Verdict::FullDepth, (1.0, 1.0)), "{text}");
+    let (dear, text) = drafts(budget(300));
+    assert_eq!(dear.verdict, Verdict::GivesWay(Goal::Energy), "{text}");
+    assert!(text.contains("Energy gives way: 100.0 % agreement takes 440 mJ"), "{text}");
+    let latency_per_token = Some(Microseconds(30_000));
+    let (late, text) = drafts(GovernorConfig { latency_per_token, ..GovernorConfig::default() });
     assert_eq!(late.verdict, Verdict::GivesWay(Goal::Latency), "{text}");
 }
