@@ -48,7 +48,7 @@ impl Decision {
 pub struct Sample {
     /// Tokens that it yielded: 1, but for a round of drafts.
     pub tokens: u8,
-    /// The segment behind which the (last) token left.
+    /// The segment behind which the token left; of a round, behind which its drafts did, and the last if there were none.
     pub exit_segment: u8,
     /// Rows that waited and were computed along; 0: they wait on, or none did.
     pub catch_up_rows: u16,
@@ -56,7 +56,7 @@ pub struct Sample {
     pub elapsed_us: u32,
     /// Energy that it took, if a meter said so.
     pub energy: Option<Microjoules>,
-    /// What a catch-up, or a verification, revealed.
+    /// What a catch-up revealed; of a round, all its drafts.
     pub revealed: Option<Revealed>,
 }
 

@@ -10,20 +10,20 @@
 //! window can pay for.
 
 mod costs;
+mod drafts;
 mod learn;
 mod limits;
 mod outlook;
 
-use costs::Costs;
 pub use outlook::{Outlook, Verdict};
 
 use crate::agreement::Evidence;
 use crate::calibration::{Calibration, NEVER};
 use crate::config::{Exits, GovernorConfig};
 use crate::correction::{Correction, PARTS, Slowest};
-use crate::cost::{Cost, CostModel, MAX_SEGMENTS, context_bucket};
+use crate::cost::{CostModel, MAX_SEGMENTS, context_bucket};
 use crate::decision::{Decision, Sample};
-use crate::draft::{Drafting, RoundCost};
+use crate::draft::Drafting;
 use crate::error::GovernorError;
 use crate::event::Events;
 use crate::mode::Mode;
@@ -146,6 +146,9 @@ impl Governor {
         let bucket = context_bucket(context);
         let costs = self.costs(bucket);
         let end = self.model.count() - 1;
+        if self.config.exits != Exits::Final {
+            return self.decide_drafts(bucket, &costs);
+        }
         let mut limits = self.limit_time(&costs);
         let (asked, allowed) = (self.asked(&costs, &mut limits), self.allowed());
         let target = self.resolve(asked, allowed, &mut limits);
@@ -161,15 +164,18 @@ impl Governor {
         self.last =
             Allowed { bucket, deepest, in_time, expected_uj: self.expected_uj(&costs, in_time) };
         self.change_mode(&limits, &costs);
-        let draft_length = self.draft_length(&costs);
         let mut decision = Decision {
             stop: self.mode == Mode::Stopped,
-            threshold: self.threshold(),
+            threshold: if self.position > 0.0 {
+                self.calibration.threshold(self.position)
+            } else {
+                NEVER
+            },
             last_segment: deepest as u8,
             deadline_us: limits.deadline_us,
             latest_start_us: [u32::MAX; MAX_SEGMENTS],
             catch_up_now,
-            draft_length,
+            draft_length: 0,
             mode: self.mode,
             events: core::mem::take(&mut self.events),
         };
@@ -184,7 +190,7 @@ impl Governor {
         let exit = usize::from(sample.exit_segment).min(self.model.count() - 1);
         let costs = self.costs(self.last.bucket);
         let owed_before = self.owed_uj();
-        let parts = self.parts(exit, sample.catch_up_rows > 0);
+        let parts = self.parts(exit, &sample);
         let ratio = self.learn_time(&parts, sample.elapsed_us);
         let predicted_uj: f32 =
             (0..PARTS).map(|part| self.correction.of(part, parts[part]).uj).sum();
@@ -317,40 +323,6 @@ pub enum MeterState {
 }
 
 impl Governor {
-    fn threshold(&self) -> f32 {
-        match self.config.exits {
-            Exits::Final if self.position > 0.0 => self.calibration.threshold(self.position),
-            Exits::Final => NEVER,
-            Exits::Drafts { .. } => self.calibration.threshold(self.drafting_position()),
-        }
-    }
-
-    /// Where exits are right three times in four: worth a draft.
-    fn drafting_position(&self) -> f32 {
-        let levels = 1..self.calibration.levels().len();
-        let is_good = |level: &usize| self.chance(*level as f32) * self.evidence.factor() <= 0.25;
-        levels.rev().find(is_good).unwrap_or(0) as f32
-    }
-
-    fn draft_length(&mut self, costs: &Costs) -> u8 {
-        let Exits::Drafts { .. } = self.config.exits else { return 0 };
-        let end = self.model.count() - 1;
-        if end == 0 {
-            return 0;
-        }
-        let by_time = self.budget_uj().is_none();
-        let unit = |cost: Cost| if by_time { cost.us } else { cost.uj };
-        let draft = unit(costs.to_exit[0]);
-        let head = unit(self.correction.of(MAX_SEGMENTS, self.model.head()));
-        let more: f32 = (1..=end).map(|segment| unit(self.segment_row(segment))).sum();
-        let cost = RoundCost { draft, rest: unit(costs.to_exit[end]) - draft, more: more + head };
-        let length = self.drafting.length(&cost);
-        if length == 0 {
-            self.events.add(Events::DRAFTING_OFF);
-        }
-        length
-    }
-
     fn budget_uj(&self) -> Option<f32> {
         match self.window.budget_uj() {
             0 => None,

@@ -43,6 +43,21 @@ impl MeterFault {
     }
 }
 
+impl MeterFault {
+    /// The fault of this number; one that is not known is [`Self::Silent`], because it is no measurement.
+    #[must_use]
+    pub fn from_code(code: u16) -> Option<Self> {
+        match code {
+            0 => None,
+            601 => Some(Self::Gone),
+            602 => Some(Self::Nonsense),
+            603 => Some(Self::Frozen),
+            605 => Some(Self::OnMains),
+            _ => Some(Self::Silent),
+        }
+    }
+}
+
 impl fmt::Display for MeterFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -319,6 +334,19 @@ mod tests {
         sum.add(Microseconds(0), Ok(Milliwatts(1000)));
         assert_eq!(sum.read(Microseconds(100 * MS)).fault, None, "late");
         assert_eq!(sum.read(Microseconds(300 * MS)).fault, Some(MeterFault::Silent), "too late");
+    }
+
+    #[test]
+    fn every_fault_is_found_by_its_number() {
+        use MeterFault::{Frozen, Gone, Nonsense, OnMains, Silent};
+        for fault in [Gone, Nonsense, Frozen, Silent, OnMains] {
+            assert_eq!(MeterFault::from_code(fault.code()), Some(fault), "{fault}");
+        }
+        assert_eq!(
+            (MeterFault::from_code(0), MeterFault::from_code(7)),
+            (None, Some(Silent)),
+            "none, unknown"
+        );
     }
 
     #[test]

@@ -36,6 +36,7 @@ fn power(meter: &mut dyn Meter) -> Result<Milliwatts, MeterFault> {
 const ORIN_NANO: &[(&str, &str)] = &[
     ("sys/class/hwmon/hwmon0/name", "cpu_thermal"),
     ("sys/class/hwmon/hwmon0/temp1_input", "45000"),
+    ("sys/class/hwmon/hwmon0/in1_input", "900"),
     ("sys/class/hwmon/hwmon1/name", "ina3221"),
     ("sys/class/hwmon/hwmon1/in1_label", "VDD_IN"),
     ("sys/class/hwmon/hwmon1/in1_input", "5016"),
@@ -109,6 +110,9 @@ fn an_agx_orin_is_the_sum_of_its_rails() {
     let root = tree(AGX_ORIN);
     let mut all = Hwmon::open(root.path(), &[]).unwrap();
     assert_eq!(power(&mut all), Ok(Milliwatts(3800 + 760 + 3000 + 500)), "{:?}", all.names());
+    let names: Vec<_> = rails(root.path()).into_iter().map(|rail| rail.name).collect();
+    let connected = ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"];
+    assert_eq!(names, connected, "what is not connected or not enabled is no rail");
     // What the board's file says to add up.
     let total = ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"].map(str::to_owned);
     let mut meter = Hwmon::open(root.path(), &total).unwrap();
@@ -217,8 +221,8 @@ fn a_battery_speaks_only_while_it_feeds_the_board() {
     let bat = "sys/class/power_supply/BAT0";
     let root = tree(&[
         ("sys/class/power_supply/AC/type", "Mains"),
-        ("sys/class/power_supply/hid-mouse/type", "Battery"),
-        ("sys/class/power_supply/hid-mouse/scope", "Device"),
+        ("sys/class/power_supply/A-mouse/type", "Battery"),
+        ("sys/class/power_supply/A-mouse/scope", "Device"),
         (&format!("{bat}/type"), "Battery"),
         (&format!("{bat}/status"), "Discharging"),
         (&format!("{bat}/capacity"), "42"),

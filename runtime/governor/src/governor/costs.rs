@@ -2,8 +2,10 @@
 
 use super::Governor;
 use crate::calibration::MAX_LEVELS;
+use crate::config::Exits;
 use crate::correction::PARTS;
 use crate::cost::{Cost, MAX_SEGMENTS};
+use crate::decision::Sample;
 
 /// Corrected costs of the next token, by the segment behind which it leaves.
 pub(super) struct Costs {
@@ -71,16 +73,33 @@ impl Governor {
         }
     }
 
-    /// What the model expects each part of a token to cost, uncorrected.
-    pub(super) fn parts(&self, exit: usize, took_along: bool) -> [Cost; PARTS] {
+    /// What the model expects each part of a token, or of a round of drafts, to cost, uncorrected.
+    pub(super) fn parts(&self, exit: usize, sample: &Sample) -> [Cost; PARTS] {
         let mut parts = [Cost::default(); PARTS];
+        if self.config.exits != Exits::Final {
+            self.add_round(exit, sample, &mut parts);
+            return parts;
+        }
         for (segment, cost) in self.model.segments().iter().enumerate().take(exit + 1) {
-            let rows = if took_along { f32::from(self.waiting.before(segment)) } else { 0.0 };
-            parts[segment] =
-                cost.first_row[self.last.bucket].plus(cost.probe).plus(cost.more_row.times(rows));
+            let rows = if sample.catch_up_rows > 0 { self.waiting.before(segment) } else { 0 };
+            let along = cost.more_row.times(f32::from(rows));
+            parts[segment] = cost.first_row[self.last.bucket].plus(cost.probe).plus(along);
         }
         parts[MAX_SEGMENTS] = self.model.head();
         parts
+    }
+
+    /// A round: each draft and one token more go as far as the exit, then all go on together.
+    fn add_round(&self, exit: usize, sample: &Sample, parts: &mut [Cost; PARTS]) {
+        let drafts = sample.revealed.map_or(0.0, |rows| f32::from(rows.of));
+        for (segment, cost) in self.model.segments().iter().enumerate() {
+            let first = cost.first_row[self.last.bucket].plus(cost.probe);
+            parts[segment] = match segment <= exit {
+                true => first.times(drafts + 1.0),
+                false => first.plus(cost.more_row.times(drafts)),
+            };
+        }
+        parts[MAX_SEGMENTS] = self.model.head().times(2.0 * drafts + 1.0);
     }
 
     /// A further row through a segment.

@@ -2,7 +2,7 @@
 
 use super::Governor;
 use super::costs::Costs;
-use crate::config::{Exits, Goal};
+use crate::config::Goal;
 use crate::decision::Decision;
 use crate::event::Events;
 use crate::mode::Cause;
@@ -107,7 +107,7 @@ impl Governor {
 
     /// The deepest segment that the window can pay for.
     pub(super) fn limit_energy(&self, costs: &Costs, limits: &mut Limits) {
-        if !limits.holds_energy || self.config.exits != Exits::Final {
+        if !limits.holds_energy {
             return;
         }
         let allowance = self.window.allowance_uj();

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::Governor;
-use crate::config::Goal;
+use crate::config::{Exits, Goal};
 use crate::cost::context_bucket;
 use crate::units::{Microjoules, Microseconds};
 
@@ -72,12 +72,14 @@ impl Governor {
         let deepest = (0..=end).rev().find(in_time);
         let allowed =
             self.calibration.most_lenient(self.config.min_agreement, self.evidence.factor());
+        let is_final = self.config.exits == Exits::Final;
         let asked = self
             .budget_uj()
+            .filter(|_| is_final)
             .map_or(0.0, |budget| self.position_of(&costs, deepest.unwrap_or(0), budget));
         let verdict = self.verdict((asked, allowed), deepest, costs.steady_uj[0]);
         let keeps_agreement = verdict == Verdict::GivesWay(Goal::Energy);
-        let position = if keeps_agreement { allowed } else { asked };
+        let position = if keeps_agreement && is_final { allowed } else { asked };
         let last =
             if verdict == Verdict::GivesWay(Goal::Latency) { end } else { deepest.unwrap_or(0) };
         let exits = |segment: usize| self.calibration.exit_share(position, segment);
@@ -101,11 +103,12 @@ impl Governor {
             threshold: self.calibration.threshold(position),
             depth: depth / (end + 1) as f32,
             energy: Microjoules(energy as u64),
-            agreement: (
-                self.calibration.agreement_capped(position, last),
-                self.config.min_agreement,
-            ),
-            least_for_floor: Microjoules(at_floor as u64),
+            agreement: if is_final {
+                (self.calibration.agreement_capped(position, last), self.config.min_agreement)
+            } else {
+                (1.0, 1.0)
+            },
+            least_for_floor: if is_final { Microjoules(at_floor as u64) } else { cost(end).1 },
             asked: (self.budget_uj().map(|budget| Microjoules(budget as u64)), deadline),
             catches_up: (self.config.rows_that_may_wait > 0).then_some(deepest == Some(end)),
         }
@@ -118,6 +121,9 @@ impl Governor {
         deepest: Option<usize>,
         least_uj: f32,
     ) -> Verdict {
+        if self.config.exits != Exits::Final {
+            return self.verdict_of_drafts(deepest);
+        }
         let Some(deepest) = deepest else { return Verdict::OutOfReach(Goal::Latency) };
         if self.budget_uj().is_some_and(|budget| least_uj > budget) {
             return Verdict::OutOfReach(Goal::Energy);
@@ -136,6 +142,21 @@ impl Governor {
             return loser(Goal::Latency);
         }
         if is_capped || asked > 0.0 { Verdict::EarlyExits } else { Verdict::FullDepth }
+    }
+}
+
+impl Governor {
+    /// Drafts are verified at full depth, whatever that takes; what they gain is not known before.
+    fn verdict_of_drafts(&self, deepest: Option<usize>) -> Verdict {
+        let end = self.model.count() - 1;
+        let full_uj = self.costs(self.last.bucket).steady_uj[end];
+        if deepest != Some(end) {
+            Verdict::GivesWay(Goal::Latency)
+        } else if self.budget_uj().is_some_and(|budget| full_uj > budget) {
+            Verdict::GivesWay(Goal::Energy)
+        } else {
+            Verdict::FullDepth
+        }
     }
 }
 

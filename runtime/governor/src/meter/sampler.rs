@@ -36,14 +36,6 @@ struct Shared {
     last_fault: AtomicU32,
 }
 
-const FAULTS: [MeterFault; 5] = [
-    MeterFault::Gone,
-    MeterFault::Nonsense,
-    MeterFault::Frozen,
-    MeterFault::Silent,
-    MeterFault::OnMains,
-];
-
 impl Shared {
     fn write(&self, reading: &Reading) {
         self.version.fetch_add(1, Ordering::SeqCst);
@@ -61,8 +53,9 @@ impl Shared {
         loop {
             let before = self.version.load(Ordering::SeqCst);
             let fault = |code: &AtomicU32| {
-                let code = code.load(Ordering::SeqCst);
-                FAULTS.into_iter().find(|fault| u32::from(fault.code()) == code)
+                MeterFault::from_code(
+                    u16::try_from(code.load(Ordering::SeqCst)).unwrap_or(u16::MAX),
+                )
             };
             let reading = Reading {
                 at: Microseconds(self.at_us.load(Ordering::SeqCst)),
