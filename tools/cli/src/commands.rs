@@ -8,6 +8,7 @@ pub(crate) mod eval;
 pub(crate) mod flash;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
+pub(crate) mod package;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod sign;

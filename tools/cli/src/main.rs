@@ -19,7 +19,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    bench, build, chat, check, eval, flash, inspect, keygen, plan, run, sign, train, verify,
+    bench, build, chat, check, eval, flash, inspect, keygen, package, plan, run, sign, train,
+    verify,
 };
 use failure::Failure;
 
@@ -53,6 +54,7 @@ enum Command {
     Eval(eval::Arguments),
     Train(Box<train::Arguments>),
     Flash(flash::Arguments),
+    Package(package::Arguments),
     Keygen(keygen::Arguments),
     Sign(sign::Arguments),
     Verify(verify::Arguments),
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Flash(arguments) => flash::run(&arguments),
+        Command::Package(arguments) => package::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
