@@ -126,8 +126,14 @@ impl Directory {
         }
     }
 
+    /// A lock needs no right to write: the file may be another user's, as after a flash by root.
     fn lock_file(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().create(true).truncate(false).write(true).open(self.path(name))
+        match File::open(self.path(name)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                OpenOptions::new().create(true).truncate(false).write(true).open(self.path(name))
+            }
+            other => other,
+        }
     }
 }
 

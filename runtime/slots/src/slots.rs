@@ -106,6 +106,8 @@ impl<D: Disk> Slots<D> {
     /// Replaces the state file: contents first, then the name, each forced to the disk.
     fn save(&mut self, state: &State) -> Result<(), SlotError> {
         let written = |slots: &mut Self| {
+            // One that a cut has left may be another user's.
+            slots.disk.remove(NEXT_STATE_FILE)?;
             slots.disk.truncate(NEXT_STATE_FILE, 0)?;
             slots.disk.append(NEXT_STATE_FILE, state.emit().as_bytes())?;
             slots.disk.sync(NEXT_STATE_FILE)?;

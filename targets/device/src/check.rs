@@ -108,13 +108,14 @@ fn show(report: &Report) {
     let checked = if report.signature_required { "" } else { " (not required)" };
     line("signature", format!("{}{checked}", signature.unwrap_or_else(|| "none".into())));
     let limit = report.memory_bytes.map_or_else(|| "no limit".into(), show_bytes);
+    let context = if report.context == u32::MAX {
+        "without limit".into()
+    } else {
+        report.context.to_string()
+    };
     line(
         "memory",
-        format!(
-            "{} planned of {limit}, context {}",
-            show_bytes(report.planned_bytes),
-            report.context
-        ),
+        format!("{} planned of {limit}, context {context}", show_bytes(report.planned_bytes),),
     );
     line("threads", report.threads.to_string());
     line("socket", report.socket.clone());

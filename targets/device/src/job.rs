@@ -46,7 +46,7 @@ impl Budget {
 pub(crate) struct Task {
     pub(crate) prompt: Prompt,
     pub(crate) sampling: Sampling,
-    /// `None`: as many as the context holds.
+    /// `None`: not said.
     pub(crate) most_tokens: Option<usize>,
     pub(crate) eos: Eos,
     pub(crate) stops: Vec<String>,

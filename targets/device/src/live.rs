@@ -49,6 +49,13 @@ pub(crate) struct Loaded {
     pub(crate) since_epoch_s: u64,
 }
 
+impl Loaded {
+    /// Tokens that a sequence may hold; `None` without limit, as recurrent models are.
+    pub(crate) fn context(&self) -> Option<u32> {
+        (self.context != u32::MAX).then_some(self.context)
+    }
+}
+
 /// Sums since the start.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {

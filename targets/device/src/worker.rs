@@ -17,6 +17,9 @@ use crate::job::{Budget, Event, Job, Piece, Prompt, Said, Summary, Task};
 use crate::live::{Live, Loaded};
 use crate::loading::{self, Ready, Settled};
 
+/// Tokens of an answer that nobody limits: recurrent models have no context that would.
+const UNASKED_TOKENS: usize = 2048;
+
 /// What the thread is asked to do.
 #[derive(Debug)]
 pub(crate) enum Work {
@@ -173,7 +176,7 @@ impl Desk<'_, '_> {
 
     fn try_answer(&mut self, task: &Task, reply: &UnboundedSender<Event>) -> Result<Summary> {
         let prompt = self.encode(&task.prompt)?;
-        let most_tokens = task.most_tokens.unwrap_or(usize::MAX);
+        let most_tokens = task.most_tokens.unwrap_or(UNASKED_TOKENS);
         let room = self.generator.room(prompt.len());
         ensure!(
             room > 0,

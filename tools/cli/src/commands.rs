@@ -12,6 +12,7 @@ pub(crate) mod exits;
 pub(crate) mod flash;
 pub(crate) mod inspect;
 pub(crate) mod keygen;
+pub(crate) mod package;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod sign;

@@ -22,8 +22,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    bench, build, calibrate, chat, check, exits, flash, inspect, keygen, plan, run, sign, train,
-    verify,
+    bench, build, calibrate, chat, check, exits, flash, inspect, keygen, package, plan, run, sign,
+    train, verify,
 };
 use failure::Failure;
 
@@ -58,6 +58,7 @@ enum Command {
     Eval(commands::eval::Arguments),
     Train(Box<train::Arguments>),
     Flash(flash::Arguments),
+    Package(package::Arguments),
     Keygen(keygen::Arguments),
     Sign(sign::Arguments),
     Exits(Box<exits::Arguments>),
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Flash(arguments) => flash::run(&arguments),
+        Command::Package(arguments) => package::run(&arguments),
         Command::Keygen(arguments) => keygen::run(&arguments),
         Command::Sign(arguments) => sign::run(&arguments),
         Command::Exits(arguments) => exits::run(&arguments),

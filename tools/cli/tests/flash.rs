@@ -1,4 +1,4 @@
-//! `dynamax flash`, into directories, images, and over a stand-in for SSH that runs its command on this machine.
+//! `dynamax flash` and `dynamax package`: into directories, images, and over a stand-in for SSH that runs its command on this machine.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::os::unix::fs::PermissionsExt;
@@ -211,4 +211,42 @@ fn an_image_holds_the_slots() {
     let state = std::fs::read_to_string(bench.path("state")).unwrap();
     assert!(state.contains("active a"), "{state}");
     bench.refused(2, "is there already", &["flash", &bundle, "--to", to]);
+}
+
+#[test]
+fn a_package_holds_the_service_and_what_belongs_to_it() {
+    if Command::new("dpkg-deb").arg("--version").output().is_err() {
+        println!("skipped: dpkg-deb is not here (dpkg)");
+        return;
+    }
+    let bench = Bench::new();
+    // A small binary of this machine's stands in for the service: the package is compressed.
+    let package = bench.path("d.deb");
+    let (binary, to) = ("/bin/sh", package.to_str().unwrap());
+    let board = "jetson-orin-nano-8gb";
+    let said = bench.json(&["package", binary, "-o", to, "--board", board, "--glibc", "2.30"]);
+    let expected = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    assert_eq!(said["architecture"], expected, "{said}");
+    let ask = |arguments: &[&str]| {
+        let output = Command::new("dpkg-deb").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let info = ask(&["--info", to]);
+    assert!(
+        info.contains("libc6 (>= 2.30)")
+            && info.contains("/etc/dynamax/device.toml") | info.contains("conffiles"),
+        "{info}"
+    );
+    let list = ask(&["--contents", to]);
+    for line in ["root/root", "./usr/bin/dynamaxd", "./lib/systemd/system/dynamaxd.service"] {
+        assert!(list.contains(line), "{line} in {list}");
+    }
+    let out = bench.path("out");
+    ask(&["--extract", to, out.to_str().unwrap()]);
+    let config = std::fs::read_to_string(out.join("etc/dynamax/device.toml")).unwrap();
+    assert!(config.contains(board), "{config}");
+    let parsed = dynamax_config::DeviceConfig::from_text("device.toml", &config);
+    assert!(parsed.is_ok(), "the service takes it: {parsed:?}");
+    bench.refused(2, "not a 64-bit Linux binary", &["package", &demo("mamba2.dmx"), "-o", to]);
 }

@@ -122,7 +122,7 @@ fn model_entry(live: &Live) -> Value {
             "hash": loaded.hash,
             "slot": loaded.slot,
             "counter": loaded.counter,
-            "context": loaded.context,
+            "context": loaded.context(),
             "chat_template": loaded.has_chat_template,
         },
     })
@@ -146,7 +146,7 @@ async fn gauges(State(shared): State<Shared>) -> Response {
     respond(&json!({
         "model": loaded.name,
         "segments": loaded.segments,
-        "context": loaded.context,
+        "context": loaded.context(),
         "recent": {
             "ms_per_token": recent.ms_per_token,
             "depth": recent.depth,

@@ -180,6 +180,19 @@ fn refusals_have_openai_s_form() {
 }
 
 #[test]
+fn an_answer_that_nobody_limits_ends() {
+    let board = Board::new("");
+    board.configure_context(None);
+    let service = board.start();
+    assert_eq!(service.get("/v1/dynamax").json()["context"], Value::Null, "recurrent: no limit");
+    let body = json!({ "messages": [{ "role": "user", "content": "Go on" }], "temperature": 0,
+        "dynamax": { "ignore_eos": true } });
+    let answer = service.ask("/v1/chat/completions", &body);
+    let tokens = answer["usage"]["completion_tokens"].as_u64().unwrap();
+    assert!(tokens <= 2048, "{tokens} tokens");
+}
+
+#[test]
 fn what_is_loaded_and_how_it_goes_can_be_asked() {
     let board = Board::new("[budget]\nenergy_per_token = \"900 mJ\"\n");
     let service = board.start();

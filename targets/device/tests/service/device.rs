@@ -51,9 +51,20 @@ impl Board {
 
     /// As [`Self::configure`], with more about the device too.
     pub(crate) fn configure_device(&self, device: &str, more: &str) {
+        self.write_config(device, Some(512), more);
+    }
+
+    /// Plans for another context, or for the bundle's own.
+    pub(crate) fn configure_context(&self, context: Option<u32>) {
+        self.write_config("", context, "");
+    }
+
+    fn write_config(&self, device: &str, context: Option<u32>, more: &str) {
         let (slots, socket) = (self.slots_folder(), self.socket());
+        let context = context.map_or_else(String::new, |context| format!("context = {context}"));
         let text = format!(
-            "[device]\nthreads = 1\n{device}\n[model]\nslots = {slots:?}\ncontext = 512\n\n[server]\nsocket = {socket:?}\n{more}"
+            "[device]\nthreads = 1\n{device}\n[model]\nslots = {slots:?}\n{context}\n\n[server]\n\
+             socket = {socket:?}\n{more}"
         );
         std::fs::write(self.config(), text).unwrap();
     }
