@@ -14,6 +14,7 @@ pub(crate) mod inspect;
 pub(crate) mod keygen;
 pub(crate) mod package;
 pub(crate) mod plan;
+pub(crate) mod profile;
 pub(crate) mod run;
 pub(crate) mod sign;
 pub(crate) mod train;

@@ -22,8 +22,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use commands::{
-    bench, build, calibrate, chat, check, exits, flash, inspect, keygen, package, plan, run, sign,
-    train, verify,
+    bench, build, calibrate, chat, check, exits, flash, inspect, keygen, package, plan, profile,
+    run, sign, train, verify,
 };
 use failure::Failure;
 
@@ -55,6 +55,7 @@ enum Command {
     Check(check::Arguments),
     Calibrate(calibrate::Arguments),
     Bench(bench::Arguments),
+    Profile(profile::Arguments),
     Eval(commands::eval::Arguments),
     Train(Box<train::Arguments>),
     Flash(flash::Arguments),
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Calibrate(arguments) => calibrate::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Profile(arguments) => profile::run(&arguments),
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
         Command::Flash(arguments) => flash::run(&arguments),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use dynamax_bundle::check::MAX_EXITS;
-use dynamax_bundle::{Calibration, Certificate, Point, StateMode, Unit};
+use dynamax_bundle::{Calibration, Certificate, Point, Program, StateMode, Unit};
 use dynamax_engine::ExitSettings;
 use dynamax_models::calibrate::{Path as Slopes, Target, Trial, certify, data_hash};
 use dynamax_session::depth::Fixed;
@@ -47,6 +47,9 @@ pub(crate) struct Arguments {
     /// What counts as one observation.
     #[arg(long, value_enum, default_value_t = Count::Passages)]
     count: Count,
+    /// How thresholds of several exits hang together.
+    #[arg(long, value_enum, default_value_t = Order::BySaving)]
+    order: Order,
     /// Tokens of a passage.
     #[arg(long, default_value_t = 64)]
     passage: usize,
@@ -73,6 +76,28 @@ enum Count {
     Tokens,
 }
 
+/// How thresholds of several exits hang together: one number orders them, so that they can be tested in sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Order {
+    /// The same threshold for all.
+    Equal,
+    /// What may go wrong at an exit is in proportion to the layers that it saves: the earlier, the bolder.
+    BySaving,
+}
+
+impl Order {
+    fn slopes(self, program: &Program<'_>) -> Slopes {
+        let exits = program.exits.len();
+        if self == Self::Equal {
+            return Slopes::uniform(exits);
+        }
+        let savings: Vec<f64> =
+            agreement::depths(program)[..exits].iter().map(|depth| 1.0 - depth).collect();
+        let most = savings.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        Slopes::with_slopes(savings.iter().map(|saving| saving / most).collect())
+    }
+}
+
 impl Count {
     fn unit(self) -> Unit {
         match self {
@@ -96,7 +121,7 @@ struct Report {
 #[derive(Serialize)]
 struct Shown {
     state: &'static str,
-    threshold: f64,
+    thresholds: Vec<f32>,
     observed: f64,
     p_value: f64,
     depth_mean: f64,
@@ -124,7 +149,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let surveyed = agreement::survey(&session, &passages, &bar)?;
     bar.finish_and_clear();
     let unit = arguments.count.unit();
-    let work = Work { session: &session, passages: &passages, surveyed: &surveyed, unit, target };
+    let slopes = arguments.order.slopes(session.model().program());
+    let work =
+        Work { session: &session, passages: &passages, surveyed: &surveyed, unit, target, slopes };
     let found: Vec<Found> =
         arguments.state.iter().map(|state| work.certify(state.mode())).collect::<Result<_>>()?;
     let certificates: Vec<Certificate> = found.iter().map(|found| found.certificate).collect();
@@ -155,20 +182,19 @@ struct Work<'w> {
     surveyed: &'w Surveyed,
     unit: Unit,
     target: Target,
+    slopes: Slopes,
 }
 
 /// A certificate, and how it was found.
 struct Found {
     certificate: Certificate,
-    threshold: f64,
     p_value: f64,
 }
 
 impl Work<'_> {
     /// Certifies one treatment of skipped state.
     fn certify(&self, state: StateMode) -> Result<Found> {
-        let exits = self.session.model().program().exits.len();
-        let slopes = Slopes::uniform(exits);
+        let slopes = &self.slopes;
         let (trials, depths) = if state == StateMode::Deferred {
             let grid = fine_grid();
             let replay = &self.surveyed.replay;
@@ -177,7 +203,7 @@ impl Work<'_> {
                 mean_depth(self.session.model().program(), &taken.tokens_per_exit)
             };
             let depths = grid.iter().map(depth).collect::<Vec<_>>();
-            (replay.trials(&slopes, &grid, self.unit), depths)
+            (replay.trials(slopes, &grid, self.unit), depths)
         } else {
             self.run_all(state)?
         };
@@ -186,7 +212,7 @@ impl Work<'_> {
         let threshold = certified.trial.threshold;
         let certificate = Certificate {
             state,
-            thresholds: [threshold as f32; MAX_EXITS],
+            thresholds: self.thresholds(threshold),
             risk: self.target.risk as f32,
             confidence: self.target.confidence as f32,
             n: certified.trial.n,
@@ -195,7 +221,7 @@ impl Work<'_> {
             depth_mean: depths[certified.index] as f32,
             data: data_hash(self.passages.iter()),
         };
-        Ok(Found { certificate, threshold, p_value: certified.p_value })
+        Ok(Found { certificate, p_value: certified.p_value })
     }
 
     /// Runs every threshold of a coarse grid, until one does twice the damage that is allowed.
@@ -206,7 +232,7 @@ impl Work<'_> {
         for threshold in grid {
             let fixed = Fixed {
                 settings: ExitSettings { state, ..ExitSettings::default() },
-                thresholds: [threshold as f32; MAX_EXITS],
+                thresholds: self.thresholds(threshold),
                 decay: None,
             };
             let settled = &self.surveyed.settled;
@@ -220,6 +246,12 @@ impl Work<'_> {
         }
         bar.finish_and_clear();
         Ok((trials, depths))
+    }
+
+    /// The threshold of each exit at a place of the order.
+    fn thresholds(&self, lambda: f64) -> [f32; MAX_EXITS] {
+        let all = self.slopes.thresholds(lambda);
+        std::array::from_fn(|exit| all.get(exit).map_or(2.0, |threshold| *threshold as f32))
     }
 
     fn trial(&self, threshold: f64, stepped: &Stepped) -> Trial {
@@ -287,9 +319,10 @@ fn grid(count: usize) -> Vec<f64> {
 }
 
 fn report(output: &Path, work: &Work<'_>, found: &[Found]) -> Report {
+    let exits = work.session.model().program().exits.len();
     let shown = |found: &Found| Shown {
         state: found.certificate.state.name(),
-        threshold: found.threshold,
+        thresholds: found.certificate.thresholds[..exits].to_vec(),
         observed: found.certificate.observed.into(),
         p_value: found.p_value,
         depth_mean: found.certificate.depth_mean.into(),
@@ -312,9 +345,9 @@ fn show(report: &Report, session: &Session<'_>) -> Result<()> {
     );
     for shown in &report.certificates {
         println!(
-            "  {:<10} threshold {:.4} · {:.4} differ here · mean depth {:.1} %",
+            "  {:<10} thresholds {:.4?} · {:.4} differ here · mean depth {:.1} %",
             shown.state,
-            shown.threshold,
+            shown.thresholds,
             shown.observed,
             100.0 * shown.depth_mean
         );
