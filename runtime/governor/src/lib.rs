@@ -12,6 +12,34 @@
 //!
 //! The governor is a function of its state and a sample: it reads no clock, opens no file, allocates nothing and cannot fail.
 //! `docs/governor.md` says what it does and how well.
+//!
+//! ```
+//! use dynamax_governor::{
+//!     CONTEXT_BUCKETS, Calibration, Cost, CostModel, Governor, GovernorConfig, Metering, Microjoules, Sample, SegmentCost,
+//! };
+//!
+//! let first = Cost { us: 10_000.0, uj: 100_000.0 };
+//! let segment = SegmentCost { first_row: [first; CONTEXT_BUCKETS], ..SegmentCost::default() };
+//! let model = CostModel::new(&[segment; 4], Cost { us: 4000.0, uj: 40_000.0 })?;
+//! let config = GovernorConfig { energy_per_token: Some(Microjoules(900_000)), ..GovernorConfig::default() };
+//! let mut governor = Governor::new(config, model, Calibration::none(4), Metering::Measured)?;
+//!
+//! // For each token:
+//! let context = 17;
+//! let decision = governor.decide(context);
+//! let (mut exit, mut elapsed_us) = (3, 0);
+//! for segment in 0..4 {
+//!     elapsed_us += 10_000; // The segment runs here; its exit scores 0.4.
+//!     if segment < 3 && decision.leaves_behind(segment, 0.4, elapsed_us) {
+//!         exit = segment as u8;
+//!         break;
+//!     }
+//! }
+//! let energy = Some(Microjoules(440_000)); // What the meter says between the token's start and its end.
+//! governor.observe(Sample { energy, ..Sample::new(exit, elapsed_us + 4000) });
+//! assert_eq!(exit, 3, "900 mJ are enough for full depth");
+//! # Ok::<(), dynamax_governor::GovernorError>(())
+//! ```
 #![no_std]
 
 #[cfg(any(feature = "std", test))]
