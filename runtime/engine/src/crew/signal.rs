@@ -27,6 +27,7 @@ struct Sleepers {
 
 impl Signal {
     /// Sets the number, for those who will look later: nobody may be waiting.
+    #[cfg(feature = "std")]
     pub(crate) fn set(&self, number: usize) {
         self.number.store(number, Ordering::Relaxed);
     }
@@ -44,6 +45,7 @@ impl Signal {
     }
 
     /// Adds one and wakes those who sleep: who sees it sees what was written until now.
+    #[cfg(feature = "std")]
     pub(crate) fn raise(&self) {
         self.number.fetch_add(1, Ordering::SeqCst);
         self.wake();
