@@ -26,6 +26,15 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
+    /// What a configuration says.
+    pub(crate) fn of(config: &DeviceConfig) -> Self {
+        let milli = |micro: u64| micro as f64 / 1e3;
+        Self {
+            energy_mj_per_token: config.budget.energy_per_token.map(|energy| milli(energy.0)),
+            latency_ms_per_token: config.budget.latency_per_token.map(|time| milli(time.0)),
+        }
+    }
+
     /// The device's configuration with this budget in the place of its own.
     pub(crate) fn over(self, config: &DeviceConfig) -> DeviceConfig {
         let mut config = config.clone();
@@ -108,5 +117,7 @@ pub(crate) struct Summary {
     pub(crate) ms_per_token: Option<f64>,
     pub(crate) depth_mean: Option<f64>,
     pub(crate) energy_mj_per_token: Option<f64>,
+    /// The sensor, or `model` where energy is an estimate.
+    pub(crate) energy_source: &'static str,
     pub(crate) agreement: Option<f64>,
 }

@@ -44,6 +44,8 @@ pub(crate) struct Loaded {
     pub(crate) isa: &'static str,
     pub(crate) threads: usize,
     pub(crate) segments: usize,
+    /// The sensor that measures energy, or `model` where it is an estimate.
+    pub(crate) energy_source: &'static str,
     pub(crate) has_chat_template: bool,
     pub(crate) memory_locked: bool,
     pub(crate) since_epoch_s: u64,

@@ -52,13 +52,14 @@ pub(crate) fn text(live: &Live) -> String {
         f64::from(u8::from(loaded.memory_locked)),
     );
     let labels = format!(
-        "{{name=\"{}\",architecture=\"{}\",hash=\"{}\",slot=\"{}\",isa=\"{}\",threads=\"{}\"}}",
+        "{{name=\"{}\",architecture=\"{}\",hash=\"{}\",slot=\"{}\",isa=\"{}\",threads=\"{}\",energy_source=\"{}\"}}",
         escape(&loaded.name),
         escape(&loaded.architecture),
         loaded.hash,
         loaded.slot,
         loaded.isa,
         loaded.threads,
+        loaded.energy_source,
     );
     page.head("bundle_info", "What is loaded", "gauge");
     page.line("bundle_info", &labels, 1.0);

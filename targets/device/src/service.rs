@@ -36,7 +36,7 @@ pub(crate) fn run(path: &Path, settled: Settled) -> Result<()> {
 
 async fn run_async(path: &Path, settled: Settled) -> Result<()> {
     let server = settled.config.server.clone();
-    let live = Arc::new(Live::new(budget(&settled)));
+    let live = Arc::new(Live::new(Budget::of(&settled.config)));
     let (queue, jobs) = channel(server.queue as usize);
     let key = settled.api_key.as_ref().map(|key| Hash::of(key.as_bytes()));
     // Before the model: a socket that cannot be opened should not cost a load.
@@ -117,18 +117,10 @@ async fn watch_over(
 async fn reload(path: &Path, live: &Live, queue: &Sender<Work>) {
     match Settled::read(path) {
         Ok(settled) => {
-            live.totals().budget = budget(&settled);
+            live.totals().budget = Budget::of(&settled.config);
             let _ = queue.send(Work::Reload(Box::new(settled))).await;
         }
         Err(error) => eprintln!("dynamaxd: not reloaded: {error:#}"),
-    }
-}
-
-fn budget(settled: &Settled) -> Budget {
-    let budget = settled.config.budget;
-    Budget {
-        energy_mj_per_token: budget.energy_per_token.map(|energy| energy.0 as f64 / 1e3),
-        latency_ms_per_token: budget.latency_per_token.map(|time| time.0 as f64 / 1e3),
     }
 }
 

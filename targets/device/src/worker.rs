@@ -59,16 +59,21 @@ fn serve(
     };
     generator.set_depth(depth(&settled.config)?)?;
     let ladder = Ladder::of(&program);
-    generator.set_metering(Metering::open(&settled.config, ladder, session.threads())?);
+    let metering = Metering::open(&settled.config, ladder, session.threads())?;
+    let energy_source = metering.source().label();
+    generator.set_metering(metering);
     if ready.on_trial {
         settled.slots()?.confirm()?;
     }
     let memory_locked = lock_memory();
-    live.totals().loaded = loaded(ready, &session, &chat, memory_locked);
+    live.totals().loaded =
+        Loaded { energy_source, memory_locked, ..loaded(ready, &session, &chat) };
     live.ready.store(true, Ordering::Release);
     report(ready, &session, memory_locked);
     let config = &settled.config;
-    let mut desk = Desk { generator, text: &text, chat: &chat, live, config, depth: &depth };
+    let budget = Budget::of(config);
+    let mut desk =
+        Desk { generator, text: &text, chat: &chat, live, config, budget, depth: &depth };
     loop {
         live.idle();
         match queue.blocking_recv() {
@@ -110,7 +115,7 @@ fn lock_memory() -> bool {
     rustix::mm::mlockall(rustix::mm::MlockAllFlags::CURRENT).is_ok()
 }
 
-fn loaded(ready: &Ready, session: &Session<'_>, chat: &Chat, memory_locked: bool) -> Loaded {
+fn loaded(ready: &Ready, session: &Session<'_>, chat: &Chat) -> Loaded {
     let meta = session.bundle.meta();
     Loaded {
         name: meta.name.to_owned(),
@@ -124,8 +129,8 @@ fn loaded(ready: &Ready, session: &Session<'_>, chat: &Chat, memory_locked: bool
         threads: session.threads(),
         segments: session.model().program().segments.len(),
         has_chat_template: chat.has_template(),
-        memory_locked,
         since_epoch_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()),
+        ..Loaded::default()
     }
 }
 
@@ -156,6 +161,8 @@ struct Desk<'d, 's> {
     chat: &'d Chat,
     live: &'d Live,
     config: &'d DeviceConfig,
+    /// The budget that is kept now.
+    budget: Budget,
     /// How deep tokens go under a configuration.
     depth: &'d dyn Fn(&DeviceConfig) -> Result<Depth>,
 }
@@ -184,6 +191,7 @@ impl Desk<'_, '_> {
             prompt.len(),
             self.generator.context()
         );
+        self.keep(task.budget)?;
         let ask = Ask {
             sampling: task.sampling,
             most_tokens,
@@ -205,14 +213,7 @@ impl Desk<'_, '_> {
             sums: Sums::default(),
             stopped: false,
         };
-        if task.budget != Budget::default() {
-            self.generator.set_depth((self.depth)(&task.budget.over(self.config))?)?;
-        }
-        let outcome = self.generator.answer(&prompt, &ask, &mut speaker);
-        if task.budget != Budget::default() {
-            self.generator.set_depth((self.depth)(self.config)?)?;
-        }
-        let outcome = outcome?;
+        let outcome = self.generator.answer(&prompt, &ask, &mut speaker)?;
         ensure!(
             outcome.end != End::Meter,
             "the power meter is broken, and [power] on_meter_fault is \"stop\": mend it, or use \"continue\""
@@ -220,6 +221,23 @@ impl Desk<'_, '_> {
         let summary = speaker.end(&outcome, prompt.len());
         self.live.answered(&summary, outcome.end == End::Listener && !summary.stopped);
         Ok(summary)
+    }
+
+    /// Keeps the budget that an answer asks for, or else the device's, as it was configured or set since. Another budget
+    /// starts a new sequence.
+    fn keep(&mut self, asked: Budget) -> Result<()> {
+        let of_device = self.live.totals().budget;
+        let budget = if asked == Budget::default() { of_device } else { asked };
+        if budget == self.budget {
+            return Ok(());
+        }
+        let depth = match budget == Budget::of(self.config) {
+            true => (self.depth)(self.config)?,
+            false => (self.depth)(&budget.over(self.config))?,
+        };
+        self.generator.set_depth(depth)?;
+        self.budget = budget;
+        Ok(())
     }
 
     fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>> {
@@ -296,6 +314,7 @@ impl Speaker<'_> {
             ms_per_token: mean(ms, tokens.saturating_sub(1)),
             depth_mean: mean(depth, tokens),
             energy_mj_per_token: mean(energy_mj, measured),
+            energy_source: self.live.totals().loaded.energy_source,
             agreement: outcome.agreement(),
         }
     }

@@ -219,7 +219,7 @@ fn bad_usage_is_explained() {
         "not a bundle",
         &["inspect", text(&golden("llama-mha-tied").join("model.safetensors"))],
     );
-    refused(2, "there are jetson", &["plan", bundle, "--board", "toaster"]);
+    refused(2, "there are generic, jetson", &["plan", bundle, "--board", "toaster"]);
 }
 
 #[test]

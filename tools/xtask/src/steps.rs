@@ -55,7 +55,7 @@ fn clippy() -> Result<()> {
 }
 
 fn test() -> Result<()> {
-    cargo(&["test", "--release", "--workspace"])
+    cargo(&["test", "--release", "--workspace", "--no-fail-fast"])
 }
 
 fn aarch64() -> Result<()> {

@@ -146,6 +146,7 @@ async fn gauges(State(shared): State<Shared>) -> Response {
     respond(&json!({
         "model": loaded.name,
         "segments": loaded.segments,
+        "energy_source": loaded.energy_source,
         "context": loaded.context(),
         "recent": {
             "ms_per_token": recent.ms_per_token,

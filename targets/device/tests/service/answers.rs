@@ -33,7 +33,7 @@ fn text_of(answer: &Value) -> &str {
 
 #[test]
 fn a_completion_is_what_the_desk_says() {
-    let board = Board::new("");
+    let board = Board::new("\n[power]\nmeter = \"model\"\n");
     let service = board.start();
     let prompt = "It was a dark and stormy night";
     let body = json!({ "prompt": prompt, "max_tokens": 24, "temperature": 0 });
@@ -45,7 +45,8 @@ fn a_completion_is_what_the_desk_says() {
     let extra = &answer["dynamax"];
     assert_eq!(extra["depth_mean"], 1.0, "every token went through all layers: {extra}");
     assert!(extra["ms_per_token"].as_f64().is_some_and(|ms| ms > 0.0), "measured: {extra}");
-    assert_eq!(extra["energy_mj_per_token"], Value::Null, "not measured: {extra}");
+    assert!(extra["energy_mj_per_token"].as_f64().is_some_and(|mj| mj > 0.0), "told: {extra}");
+    assert_eq!(extra["energy_source"], "model", "and never called measured: {extra}");
     let again = service.ask("/v1/completions", &body);
     assert_eq!(text_of(&again), text_of(&answer), "once more");
 }
