@@ -52,6 +52,28 @@ fn a_completion_is_what_the_desk_says() {
 }
 
 #[test]
+fn a_budget_of_the_answer_or_of_the_device_is_kept() {
+    let board = Board::new("\n[power]\nmeter = \"model\"\n");
+    let service = board.start();
+    let ask = |budget: Value| {
+        let body = json!({ "prompt": "It was a dark and stormy night", "max_tokens": 200,
+            "temperature": 0, "dynamax": { "ignore_eos": true, "energy_mj_per_token": budget } });
+        let extra = service.ask("/v1/completions", &body)["dynamax"].take();
+        (extra["energy_mj_per_token"].as_f64().unwrap(), extra["depth_mean"].as_f64().unwrap())
+    };
+    let (full, depth) = ask(Value::Null);
+    assert!((depth - 1.0).abs() < 1e-9, "no budget, all layers: {depth}");
+    let budget = 0.8 * full;
+    let (energy, depth) = ask(budget.into());
+    assert!(energy <= budget && depth < 1.0, "of the answer: {energy} of {budget} mJ, {depth}");
+    let live = json!({ "energy_mj_per_token": budget, "latency_ms_per_token": null });
+    let reply = service.send("PUT", "/v1/dynamax/budget", &live.to_string());
+    assert!(reply.head.contains(" 200 "), "{}", reply.head);
+    let (energy, depth) = ask(Value::Null);
+    assert!(energy <= budget && depth < 1.0, "of the device: {energy} of {budget} mJ, {depth}");
+}
+
+#[test]
 fn a_stream_is_the_whole_in_pieces() {
     let board = Board::new("");
     let service = board.start();
