@@ -1,4 +1,4 @@
-//! What [`verify`](crate::verify) can find wrong with a plan.
+//! What [`verify`](crate::verify()) can find wrong with a plan.
 
 use core::fmt;
 

@@ -65,7 +65,7 @@ impl Order {
 ///
 /// Every offset is a multiple of `align` (0 counts as 1), and every size counts as the next multiple of it, so that
 /// the result is one too. `u64::MAX` says that the plan does not fit into 64 bits; the offsets are then no plan, as
-/// [`verify`](crate::verify) will say.
+/// [`verify`](crate::verify()) will say.
 ///
 /// No factor is proved. Random lists of up to 60 buffers stay within twice the lower bound (tested); lists made to
 /// leave nothing to spare came to 1.13 to 1.41 times it (measured).

@@ -13,7 +13,7 @@
 //!
 //! - [`place_greedy`] plans on the board, without memory of its own;
 //! - `search` (feature `alloc`) looks for the smallest arena, or for one of a given size, where a bundle is built;
-//! - [`verify`] checks a plan, wherever it comes from, and shares nothing with the planners;
+//! - [`verify()`] checks a plan, wherever it comes from, and shares nothing with the planners;
 //! - `text_picture` and `svg_picture` (feature `alloc`) show it.
 //!
 //! Lifetimes and sizes are untrusted: nothing here overflows, whatever they are.

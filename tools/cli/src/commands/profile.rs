@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     /// Where to write the profile.
     #[arg(short, long)]
     output: PathBuf,
-    /// Tokens of each measurement.
+    /// Tokens of each measurement, at least.
     #[arg(short = 'n', long = "tokens", default_value_t = 64)]
     n: usize,
     /// Print one JSON object.
@@ -97,6 +97,46 @@ struct Measured {
     more_row: Cost,
 }
 
+/// Times that every way is measured, one way behind the other, so that a machine that slows down slows all of them.
+const ROUNDS: usize = 5;
+
+/// The least time for one way in a round: meters sample a few hundred times a second.
+const ROUND: Duration = Duration::from_millis(40);
+
+/// What a round measures at most, however fast.
+const MOST_TOKENS: u32 = 1000;
+
+/// What was seen of one way.
+#[derive(Default)]
+struct Samples {
+    /// Of each token.
+    us: Sample,
+    /// The mean of each round: a sensor is slower than a token.
+    uj: Sample,
+}
+
+impl Samples {
+    /// The medians: other work on the machine is not the token's.
+    fn cost(&mut self) -> Cost {
+        Cost { us: self.us.quartile(2), uj: self.uj.quartile(2) }
+    }
+}
+
+#[derive(Default)]
+struct Sample(Vec<f32>);
+
+impl Sample {
+    fn quartile(&mut self, share: usize) -> f32 {
+        self.0.sort_unstable_by(f32::total_cmp);
+        self.0.get(self.0.len() * share / 4).copied().unwrap_or(0.0)
+    }
+
+    /// Half the distance between the quartiles.
+    fn spread(&mut self) -> f32 {
+        (self.quartile(3) - self.quartile(1)) / 2.0
+    }
+}
+
 /// Rows that are caught up together, to tell what one more costs.
 const ROWS: usize = 8;
 
@@ -115,14 +155,16 @@ impl<'s> Bench<'s> {
         let exits = self.session.model().program().exits.len();
         let mut memory = self.session.memory();
         let mut decoder = self.session.decoder(&mut memory);
-        let bar = progress::steps(exits as u64 + 3, "profile");
-        let (mut ways, mut spread_us) = (Vec::new(), 0.0);
-        for way in 0..=exits {
-            let (cost, spread) = self.way(&mut decoder, way, exits)?;
-            ways.push(cost);
-            spread_us = spread;
+        let bar = progress::steps(ROUNDS as u64 + 2, "profile");
+        let mut ways: Vec<_> = (0..=exits).map(|_| Samples::default()).collect();
+        for _ in 0..ROUNDS {
+            for (way, samples) in ways.iter_mut().enumerate() {
+                self.way(&mut decoder, way, exits, samples)?;
+            }
             bar.inc(1);
         }
+        let spread_us = ways.last_mut().map_or(0.0, |full| full.us.spread());
+        let ways = ways.iter_mut().map(Samples::cost).collect();
         let more_row = if exits > 0 {
             let (one, many) = (self.catch_up(&mut decoder, 1)?, self.catch_up(&mut decoder, ROWS)?);
             let more = |one: f32, many: f32| ((many - one) / (ROWS - 1) as f32).max(0.0);
@@ -134,26 +176,32 @@ impl<'s> Bench<'s> {
         Ok(Measured { ways, spread_us, more_row })
     }
 
-    /// Tokens that all leave at exit `way`, or run to the end: mean energy, median time, and its spread.
-    fn way(&mut self, decoder: &mut Decoder<'_>, way: usize, exits: usize) -> Result<(Cost, f32)> {
+    /// Tokens that all leave at exit `way`, or run to the end.
+    fn way(
+        &mut self,
+        decoder: &mut Decoder<'_>,
+        way: usize,
+        exits: usize,
+        samples: &mut Samples,
+    ) -> Result<()> {
         let settings = ExitSettings { state: StateMode::Skip, ..ExitSettings::default() };
         decoder.use_exits((exits > 0).then_some(settings))?;
         decoder.feed(&[0])?;
-        let mut times = Vec::with_capacity(self.n);
-        let mut energy_uj = 0.0;
+        let model = self.session.model();
+        let room = model.settings().context.saturating_sub(1).min(MOST_TOKENS);
+        let (mut energy_uj, mut tokens, began) = (0.0, 0, Instant::now());
         self.metering.start();
-        for token in 0..self.n as u32 {
-            let token = token % self.session.model().vocab_size();
+        while tokens < room && (tokens < self.n.div_ceil(ROUNDS) as u32 || began.elapsed() < ROUND)
+        {
             let start = Instant::now();
-            let outcome = decoder.step(token, |probed| probed.exit == way)?;
+            let outcome = decoder.step(tokens % model.vocab_size(), |probed| probed.exit == way)?;
             let elapsed = start.elapsed();
-            times.push(elapsed.as_secs_f32() * 1e6);
+            samples.us.0.push(elapsed.as_secs_f32() * 1e6);
             energy_uj += self.energy(&outcome, elapsed)?;
+            tokens += 1;
         }
-        times.sort_unstable_by(f32::total_cmp);
-        let quartile = |share: usize| times[times.len() * share / 4];
-        let cost = Cost { us: quartile(2), uj: energy_uj / self.n as f32 };
-        Ok((cost, (quartile(3) - quartile(1)) / 2.0))
+        samples.uj.0.push(energy_uj / tokens.max(1) as f32);
+        Ok(())
     }
 
     /// The least cost of catching up so many rows that left at the first exit.
