@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use dynamax_bundle::{Bundle, BundleError, Op, Segment, Tensor};
+use dynamax_bundle::check::MAX_EXITS;
+use dynamax_bundle::{Bundle, BundleError, Exit, Op, Segment, Tensor};
 use dynamax_engine::decoder::Crew;
 use dynamax_engine::memory::{Slot, Storage};
 use dynamax_engine::{Decoder, Line, LoadError, Model, Settings, StepError};
@@ -24,7 +25,7 @@ static BUNDLE: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../tools/cli/dem
 /// The prompt, and how many tokens follow. `cargo xtask qemu` asks the command line for the same.
 const PROMPT: [u32; 4] = [5, 6, 7, 8];
 const TOKENS: usize = 24;
-const SETTINGS: Settings = Settings { context: 64, max_rows: 8 };
+const SETTINGS: Settings = Settings::new(64, 8);
 
 /// Room for the lists of a Program, and for what a decoder works in. What is too small is said with the need.
 const TENSORS: usize = 512;
@@ -38,6 +39,7 @@ const NOTHING: Buffer = Buffer { lower: 0, upper: 0, size: 0 };
 static TENSOR_LIST: Once<[Tensor; TENSORS]> = Once::new([Tensor::EMPTY; TENSORS]);
 static OP_LIST: Once<[Op; OPS]> = Once::new([Op::EMPTY; OPS]);
 static SEGMENT_LIST: Once<[Segment; SEGMENTS]> = Once::new([Segment::EMPTY; SEGMENTS]);
+static EXIT_LIST: Once<[Exit; MAX_EXITS]> = Once::new([Exit::EMPTY; MAX_EXITS]);
 static SLOTS: Once<[Slot<'static>; LISTS]> = Once::new([Slot::EMPTY; LISTS]);
 static BUFFERS: Once<[Buffer; LISTS]> = Once::new([NOTHING; LISTS]);
 static OWNERS: Once<[u32; LISTS]> = Once::new([0; LISTS]);
@@ -71,7 +73,8 @@ pub(crate) fn speak(uart: &mut Uart) -> Result<(), Problem> {
     let bundle = Bundle::parse(&BUNDLE.0).map_err(Problem::Bundle)?;
     bundle.verify().map_err(Problem::Bundle)?;
     let (tensors, ops, segments) = (TENSOR_LIST.take(), OP_LIST.take(), SEGMENT_LIST.take());
-    let program = bundle.read_program(tensors, ops, segments).map_err(Problem::Bundle)?;
+    let program =
+        bundle.read_program(tensors, ops, segments, EXIT_LIST.take()).map_err(Problem::Bundle)?;
     let storage = Storage {
         slots: SLOTS.take(),
         buffers: BUFFERS.take(),

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use dynamax_bundle::StateMode;
 use dynamax_config::Bytes;
@@ -235,7 +235,16 @@ impl DecodeArguments {
                 .with_context(|| format!("{shown}: cannot be read as a profile"))?;
             Ok(Profile::from_text(&shown, &text)?)
         });
-        let costs = profile.transpose()?.map(|profile| profile.model);
+        let profile = profile.transpose()?;
+        let hash = session.bundle.hash().to_string();
+        if let Some(profile) = &profile {
+            ensure!(
+                profile.bundle == hash,
+                "--profile is of another bundle ({:.12}…, not {hash:.12}…): measure this one with dynamax profile",
+                profile.bundle
+            );
+        }
+        let costs = profile.map(|profile| profile.model);
         let program = *session.model().program();
         Budget::new(&session.bundle, &program, device, costs, session.threads())
     }

@@ -1,0 +1,80 @@
+//! Budgets from the command line: what a token costs, measured, and what a run makes of it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn dynamax(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dynamax"))
+        .current_dir(folder)
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    let output = dynamax(folder, arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "dynamax {arguments:?}: {error}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What a run of the demo tells, energy by the model.
+fn ran(folder: &Path, more: &[&str]) -> Value {
+    let mut arguments =
+        vec!["run", "Once upon a time", "-n", "300", "--ignore-eos", "--json", "--threads", "1"];
+    arguments.extend(["--meter", "model"]);
+    arguments.extend(more);
+    json(folder, &arguments)
+}
+
+#[test]
+fn a_run_keeps_its_energy_and_says_how_it_knows() {
+    let folder = TempDir::new().unwrap();
+    let full = ran(folder.path(), &["--exit", "off"]);
+    let full_mj = full["energy_mj_per_token"].as_f64().unwrap();
+    assert_eq!(full["depth_mean"], 1.0, "{full}");
+    let budget = 0.8 * full_mj;
+    let kept = ran(folder.path(), &["--energy", &format!("{budget} mJ")]);
+    let energy = kept["energy_mj_per_token"].as_f64().unwrap();
+    assert!(energy <= budget, "{energy} of {budget} mJ: {kept}");
+    assert!(kept["depth_mean"].as_f64() < Some(1.0), "{kept}");
+    assert_eq!(kept["energy_source"], "model", "never called measured: {kept}");
+}
+
+#[test]
+fn a_profile_is_measured_and_used() {
+    let folder = TempDir::new().unwrap();
+    let measured = json(folder.path(), &["profile", "-o", "p.toml", "--json", "--threads", "1"]);
+    let segments = measured["segments"].as_array().unwrap();
+    assert_eq!(segments.len(), 5, "{measured}");
+    let us: f64 = segments.iter().map(|segment| segment["us"].as_f64().unwrap()).sum();
+    let (head, full) =
+        (measured["head_us"].as_f64().unwrap(), measured["full_us"].as_f64().unwrap());
+    assert!(segments.iter().all(|segment| segment["us"].as_f64() > Some(0.0)), "{measured}");
+    assert!(us < full && us + head < 2.0 * full, "the parts are not the whole: {measured}");
+    let text = std::fs::read_to_string(folder.path().join("p.toml")).unwrap();
+    assert!(text.contains("source = \"") && text.contains("[[segment]]"), "{text}");
+    let kept = ran(folder.path(), &["--energy", "1 J", "--profile", "p.toml"]);
+    assert_eq!(kept["budget"]["energy_mj_per_token"], 1000.0, "{kept}");
+}
+
+#[test]
+fn a_profile_that_is_none_or_another_bundles_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let refused = |words: &str| {
+        let arguments = ["run", "Once", "-n", "4", "--energy", "1 J", "--profile", "p.toml"];
+        let output = dynamax(folder.path(), &arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(words), "says {error:?}, not {words:?}");
+    };
+    refused("p.toml");
+    std::fs::write(folder.path().join("p.toml"), "board = 3").unwrap();
+    refused("p.toml");
+    json(folder.path(), &["profile", "--demo", "transformer", "-o", "p.toml", "--json", "-n", "8"]);
+    refused("bundle");
+}
