@@ -37,6 +37,14 @@ impl Crew<'_> {
         }
     }
 
+    /// Runs a step over some rows: alone, where that is faster.
+    fn step(&self, rows: usize, work: impl Fn(Worker<'_>) + Sync) {
+        match self {
+            Self::Alone => work(Worker::ALONE),
+            Self::Team(team) => team.step(rows, work),
+        }
+    }
+
     fn run(&self, work: impl Fn(Worker<'_>) + Sync) {
         match self {
             Self::Alone => work(Worker::ALONE),
@@ -193,7 +201,8 @@ impl<'m> Decoder<'m> {
         let verdict = Verdict::default();
         let crew = self.crew;
         let pass = self.pass(&tokens);
-        crew.run(|worker| pass.token(&decide, &verdict, worker));
+        let rows = if pass.is_full() { 1 + pass.progress.all_waiting() as usize } else { 1 };
+        crew.step(rows, |worker| pass.token(&decide, &verdict, worker));
         let (is_full, reveals, revealed) = (pass.is_full(), pass.reveals(), pass.revealed());
         let (left, last) = (verdict.left(), self.model.program().exits.len());
         let catches_up = left == last || is_full;
@@ -230,7 +239,7 @@ impl<'m> Decoder<'m> {
         }
         let crew = self.crew;
         let pass = self.pass(&[]);
-        crew.run(|worker| pass.whole(0..0, worker));
+        crew.step(pass.progress.all_waiting() as usize, |worker| pass.whole(0..0, worker));
         let stages = self.model.program().exits.len() + 1;
         self.progress.advance_all(0, stages);
     }
@@ -356,7 +365,7 @@ impl<'m> Decoder<'m> {
         let most = self.model.settings().head_rows as usize;
         let pass = self.pass(tokens);
         let first = head.start..head.end.min(head.start + most);
-        crew.run(|worker| pass.whole(first.clone(), worker));
+        crew.step(tokens.len(), |worker| pass.whole(first.clone(), worker));
         let logits = self.model.program().logits;
         let mut selected = first;
         while !selected.is_empty() {

@@ -1,6 +1,8 @@
 //! A team: threads that run steps together. Without an operating system there are none, and a step is run alone.
 
 #[cfg(feature = "std")]
+mod pace;
+#[cfg(feature = "std")]
 mod threads;
 
 #[cfg(feature = "std")]
@@ -16,6 +18,11 @@ impl Team {
     /// Never called.
     #[must_use]
     pub fn threads(&self) -> usize {
+        match *self {}
+    }
+
+    /// Never called.
+    pub fn step(&self, _rows: usize, _work: impl Fn(crate::crew::Worker<'_>) + Sync) {
         match *self {}
     }
 

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
+use super::pace::Pace;
 use crate::crew::signal::{STEP_SPINS, Signal};
 use crate::crew::{Barrier, Observer, Worker};
 
@@ -34,8 +36,8 @@ struct Shared {
 pub struct Team {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// One piece of work at a time.
-    busy: Mutex<()>,
+    /// One piece of work at a time; and how fast steps of one row and of several were.
+    busy: Mutex<[Pace; 2]>,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -48,7 +50,7 @@ impl Team {
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let count = threads.max(1);
-        let mut team = Self { shared, threads: Vec::new(), busy: Mutex::new(()), observer: None };
+        let mut team = Self { shared, threads: Vec::new(), busy: Mutex::default(), observer: None };
         for index in 1..count {
             let shared = Arc::clone(&team.shared);
             let name = format!("dynamax-{index}");
@@ -71,18 +73,40 @@ impl Team {
         self.threads.len() + 1
     }
 
+    /// Runs a step over some rows: on every worker, or on the caller's thread alone where that has been faster.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `work` panicked on any worker.
+    pub fn step(&self, rows: usize, work: impl Fn(Worker<'_>) + Sync) {
+        let kind = usize::from(rows > 1);
+        let mut paces = self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let alone = self.threads.is_empty() || paces[kind].is_alone();
+        let start = Instant::now();
+        if alone {
+            work(Worker::ALONE.seen_by(self.observer.as_deref()));
+        } else {
+            self.together(work);
+        }
+        paces[kind].took(alone, start.elapsed().as_nanos() as f32 / rows.max(1) as f32);
+    }
+
     /// Runs `work` once on every worker, and returns when all are done.
     ///
     /// # Panics
     ///
     /// Panics if `work` panicked on any worker.
     pub fn run(&self, work: impl Fn(Worker<'_>) + Sync) {
+        let _one_at_a_time = self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.together(work);
+    }
+
+    fn together(&self, work: impl Fn(Worker<'_>) + Sync) {
         let observer = self.observer.as_deref();
         let work = |worker: Worker<'_>| work(worker.seen_by(observer));
         if self.threads.is_empty() {
             return work(Worker::ALONE);
         }
-        let _one_at_a_time = self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let work: Work<'_> = &work;
         self.shared.work.store((&raw const work).cast_mut().cast(), Ordering::Relaxed);
         self.shared.finished.set(0);
