@@ -27,6 +27,7 @@ pub mod state;
 pub mod tokenizer;
 
 pub use directory::read_recipe;
+pub(crate) use directory::read_run;
 pub use error::TrainError;
 pub use joint::ExitLosses;
 pub use limit::Limit;

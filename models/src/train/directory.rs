@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use tokenizers::Tokenizer;
 
 use super::tokenizer::tokenizer_config;
@@ -20,12 +21,20 @@ use super::{Recipe, TrainError, state};
 ///
 /// No run there.
 pub fn read_recipe(dir: &Path) -> Result<Recipe, TrainError> {
-    let path = recipe_path(dir);
-    if !path.is_file() || !state_path(dir).is_file() {
+    read_run(dir, &recipe_path(dir), &state_path(dir))
+}
+
+/// The recipe at `path` of a run in `dir` that can go on from `state`.
+pub(crate) fn read_run<R: DeserializeOwned>(
+    dir: &Path,
+    path: &Path,
+    state: &Path,
+) -> Result<R, TrainError> {
+    if !path.is_file() || !state.is_file() {
         return Err(TrainError::NothingToResume { dir: dir.into() });
     }
-    let damaged = |reason: String| TrainError::Damaged { path: path.clone(), reason };
-    let text = std::fs::read_to_string(&path).map_err(|error| damaged(error.to_string()))?;
+    let damaged = |reason: String| TrainError::Damaged { path: path.into(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| damaged(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))
 }
 

@@ -42,6 +42,15 @@ pub enum SlotError {
 }
 
 impl SlotError {
+    /// True where nothing is broken and the answer is just "no".
+    #[must_use]
+    pub fn is_no(&self) -> bool {
+        matches!(
+            self,
+            Self::Empty | Self::NoOther { .. } | Self::Space { .. } | Self::Refused { .. }
+        )
+    }
+
     pub(crate) fn disk(name: &str, what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let name = name.to_owned();
         move |source| Self::Disk { name, what, source }

@@ -138,15 +138,7 @@ pub(crate) fn status(error: &anyhow::Error) -> u8 {
         cause.is::<dynamax_bundle::TrustError>()
             || cause.is::<dynamax_bundle::BundleError>()
             || matches!(cause.downcast_ref(), Some(LoadError::Memory { .. }))
-            || matches!(
-                cause.downcast_ref(),
-                Some(
-                    SlotError::Empty
-                        | SlotError::NoOther { .. }
-                        | SlotError::Space { .. }
-                        | SlotError::Refused { .. }
-                )
-            )
+            || cause.downcast_ref().is_some_and(SlotError::is_no)
     });
     if no { 1 } else { 2 }
 }

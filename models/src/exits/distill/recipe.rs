@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::exits::{ExitConfig, ExitsConfig, State};
-use crate::train::{TrainError, state};
+use crate::train::{TrainError, read_run, state};
 
 /// Model, texts, exits and schedule of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,13 +77,7 @@ fn require(
 ///
 /// No run there.
 pub fn read_recipe(dir: &Path) -> Result<DistillRecipe, TrainError> {
-    let path = recipe_path(dir);
-    if !path.is_file() || !state_path(dir).is_file() {
-        return Err(TrainError::NothingToResume { dir: dir.into() });
-    }
-    let damaged = |reason: String| TrainError::Damaged { path: path.clone(), reason };
-    let text = std::fs::read_to_string(&path).map_err(|error| damaged(error.to_string()))?;
-    serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))
+    read_run(dir, &recipe_path(dir), &state_path(dir))
 }
 
 /// Refuses a directory that holds exits, or a run, already; a model may be there.

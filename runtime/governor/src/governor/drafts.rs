@@ -2,7 +2,6 @@
 
 use super::Governor;
 use super::costs::Costs;
-use super::limits::Limits;
 use crate::cost::{Cost, MAX_SEGMENTS};
 use crate::decision::Decision;
 use crate::draft::RoundCost;
@@ -13,16 +12,8 @@ impl Governor {
     /// Decides about a round of drafts. Depth is not limited: a deadline or a budget below full depth gives way, and that is
     /// said.
     pub(super) fn decide_drafts(&mut self, bucket: usize, costs: &Costs) -> Decision {
-        let end = self.model.count() - 1;
-        let deadline_us =
-            self.config.latency_per_token.map(|time| u32::try_from(time.0).unwrap_or(u32::MAX));
-        let mut limits = Limits {
-            deepest: end,
-            deadline_us,
-            gives_way: Events::NONE,
-            holds_energy: false,
-            held_back: false,
-        };
+        let mut limits = self.unlimited();
+        let (end, deadline_us) = (limits.deepest, limits.deadline_us);
         let full_us = costs.to_exit[end].us * self.slowest.bound();
         if deadline_us.is_some_and(|deadline| full_us > deadline as f32) {
             limits.gives_way.add(Events::LATENCY_GIVES_WAY);

@@ -26,19 +26,23 @@ pub(super) struct Limits {
 }
 
 impl Governor {
-    /// The deepest segment that is in time.
-    pub(super) fn limit_time(&mut self, costs: &Costs) -> Limits {
-        let end = self.model.count() - 1;
-        let deadline_us =
-            self.config.latency_per_token.map(|time| u32::try_from(time.0).unwrap_or(u32::MAX));
-        let mut limits = Limits {
-            deepest: end,
-            deadline_us,
+    /// Full depth; the deadline is told and not looked at yet.
+    pub(super) fn unlimited(&self) -> Limits {
+        let deadline = self.config.latency_per_token;
+        Limits {
+            deepest: self.model.count() - 1,
+            deadline_us: deadline.map(|time| u32::try_from(time.0).unwrap_or(u32::MAX)),
             gives_way: Events::NONE,
             holds_energy: false,
             held_back: false,
-        };
-        let Some(deadline) = deadline_us else { return limits };
+        }
+    }
+
+    /// The deepest segment that is in time.
+    pub(super) fn limit_time(&mut self, costs: &Costs) -> Limits {
+        let mut limits = self.unlimited();
+        let end = limits.deepest;
+        let Some(deadline) = limits.deadline_us else { return limits };
         let in_time =
             |segment: &usize| costs.to_exit[*segment].us * self.slowest.bound() <= deadline as f32;
         match (0..=end).rev().find(in_time) {

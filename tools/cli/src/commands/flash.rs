@@ -178,15 +178,7 @@ impl Limits {
 fn no(error: anyhow::Error) -> anyhow::Error {
     let is_no = error.chain().any(|cause| {
         matches!(cause.downcast_ref(), Some(dynamax_engine::LoadError::Memory { .. }))
-            || matches!(
-                cause.downcast_ref(),
-                Some(
-                    SlotError::Empty
-                        | SlotError::NoOther { .. }
-                        | SlotError::Space { .. }
-                        | SlotError::Refused { .. }
-                )
-            )
+            || cause.downcast_ref().is_some_and(SlotError::is_no)
     });
     if is_no { Failure(format!("{error:#}")).into() } else { error }
 }
