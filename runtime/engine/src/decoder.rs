@@ -18,6 +18,9 @@ mod progress;
 use pass::{Pass, Verdict, settled};
 use progress::Progress;
 
+/// Weights, in bytes, that one thread reads in a few milliseconds.
+const SMALL_WEIGHTS: u64 = 32 << 20;
+
 /// How a step is run: alone, or by a team of threads.
 #[derive(Clone, Copy, Debug)]
 pub enum Crew<'t> {
@@ -37,11 +40,11 @@ impl Crew<'_> {
         }
     }
 
-    /// Runs a step over some rows: alone, where that is faster.
-    fn step(&self, rows: usize, work: impl Fn(Worker<'_>) + Sync) {
+    /// Runs a token, with rows that waited for it: alone, where that is faster.
+    fn token(&self, rows: usize, is_small: bool, work: impl Fn(Worker<'_>) + Sync) {
         match self {
             Self::Alone => work(Worker::ALONE),
-            Self::Team(team) => team.step(rows, work),
+            Self::Team(team) => team.token(rows, is_small, work),
         }
     }
 
@@ -199,10 +202,10 @@ impl<'m> Decoder<'m> {
         };
         self.admit(&tokens)?;
         let verdict = Verdict::default();
-        let crew = self.crew;
+        let (crew, is_small) = (self.crew, self.is_small());
         let pass = self.pass(&tokens);
         let rows = if pass.is_full() { 1 + pass.progress.all_waiting() as usize } else { 1 };
-        crew.step(rows, |worker| pass.token(&decide, &verdict, worker));
+        crew.token(rows, is_small, |worker| pass.token(&decide, &verdict, worker));
         let (is_full, reveals, revealed) = (pass.is_full(), pass.reveals(), pass.revealed());
         let (left, last) = (verdict.left(), self.model.program().exits.len());
         let catches_up = left == last || is_full;
@@ -232,6 +235,11 @@ impl<'m> Decoder<'m> {
         Ok(outcome)
     }
 
+    /// True where meetings of a team could take longer than the work.
+    fn is_small(&self) -> bool {
+        self.model.sizes().weights_bytes < SMALL_WEIGHTS
+    }
+
     /// Takes all rows that wait through the layers that they have not seen.
     pub fn catch_up(&mut self) {
         if self.progress.all_waiting() == 0 {
@@ -239,7 +247,7 @@ impl<'m> Decoder<'m> {
         }
         let crew = self.crew;
         let pass = self.pass(&[]);
-        crew.step(pass.progress.all_waiting() as usize, |worker| pass.whole(0..0, worker));
+        crew.run(|worker| pass.whole(0..0, worker));
         let stages = self.model.program().exits.len() + 1;
         self.progress.advance_all(0, stages);
     }
@@ -361,11 +369,14 @@ impl<'m> Decoder<'m> {
         mut visit: impl FnMut(usize, &[f32]),
     ) {
         self.catch_up();
-        let crew = self.crew;
+        let (crew, is_small) = (self.crew, self.is_small());
         let most = self.model.settings().head_rows as usize;
         let pass = self.pass(tokens);
         let first = head.start..head.end.min(head.start + most);
-        crew.step(tokens.len(), |worker| pass.whole(first.clone(), worker));
+        match tokens.len() {
+            1 => crew.token(1, is_small, |worker| pass.whole(first.clone(), worker)),
+            _ => crew.run(|worker| pass.whole(first.clone(), worker)),
+        }
         let logits = self.model.program().logits;
         let mut selected = first;
         while !selected.is_empty() {

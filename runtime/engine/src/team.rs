@@ -22,7 +22,12 @@ impl Team {
     }
 
     /// Never called.
-    pub fn step(&self, _rows: usize, _work: impl Fn(crate::crew::Worker<'_>) + Sync) {
+    pub fn token(
+        &self,
+        _rows: usize,
+        _is_small: bool,
+        _work: impl Fn(crate::crew::Worker<'_>) + Sync,
+    ) {
         match *self {}
     }
 

@@ -36,8 +36,8 @@ struct Shared {
 pub struct Team {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    /// One piece of work at a time; and how fast steps of one row and of several were.
-    busy: Mutex<[Pace; 2]>,
+    /// One piece of work at a time; and how fast steps of one row were.
+    busy: Mutex<Pace>,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -73,22 +73,24 @@ impl Team {
         self.threads.len() + 1
     }
 
-    /// Runs a step over some rows: on every worker, or on the caller's thread alone where that has been faster.
+    /// Runs a token: on every worker, or on the caller's thread alone where that has been faster for tokens of one row.
+    /// `is_small`: one thread could well be, and may be tried.
     ///
     /// # Panics
     ///
     /// Panics if `work` panicked on any worker.
-    pub fn step(&self, rows: usize, work: impl Fn(Worker<'_>) + Sync) {
-        let kind = usize::from(rows > 1);
-        let mut paces = self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let alone = self.threads.is_empty() || paces[kind].is_alone();
+    pub fn token(&self, rows: usize, is_small: bool, work: impl Fn(Worker<'_>) + Sync) {
+        let mut pace = self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let alone = self.threads.is_empty() || pace.is_alone();
         let start = Instant::now();
         if alone {
             work(Worker::ALONE.seen_by(self.observer.as_deref()));
         } else {
             self.together(work);
         }
-        paces[kind].took(alone, start.elapsed().as_nanos() as f32 / rows.max(1) as f32);
+        if rows == 1 {
+            pace.took(start.elapsed().as_nanos() as f32, is_small);
+        }
     }
 
     /// Runs `work` once on every worker, and returns when all are done.
