@@ -90,7 +90,7 @@ impl Trial {
 
     fn check(&self) -> Result<(), CalibrateError> {
         let most = self.n as f64;
-        if self.n > 0 && (0.0..=most).contains(&self.losses) && self.threshold.is_finite() {
+        if (0.0..=most).contains(&self.losses) && self.threshold.is_finite() {
             return Ok(());
         }
         Err(CalibrateError::Trial { threshold: self.threshold, n: self.n, losses: self.losses })
@@ -165,8 +165,8 @@ pub enum CalibrateError {
     },
     /// Numbers that no data can give.
     #[error(
-        "the trial at threshold {threshold} has losses of {losses} over {n} observations: expected one observation or \
-         more, with losses between 0 and 1 each"
+        "the trial at threshold {threshold} has losses of {losses} over {n} observations: expected losses between 0 and \
+         1 each"
     )]
     Trial {
         /// Its threshold.
@@ -279,6 +279,8 @@ mod tests {
         let mut ascending = tokens(&[0, 0]);
         ascending.reverse();
         assert!(matches!(refused(&ascending, TARGET), CalibrateError::Order { .. }));
+        let nothing_seen = [Trial::of_tokens(1.0, 0, 0)];
+        assert!(matches!(refused(&nothing_seen, TARGET), CalibrateError::TooFew { have: 0, .. }));
         let more_losses_than_tokens = [Trial::of_tokens(1.0, 100, 101)];
         assert!(matches!(refused(&more_losses_than_tokens, TARGET), CalibrateError::Trial { .. }));
     }
