@@ -39,7 +39,10 @@ static ALLOCATOR: Counting = Counting;
 fn nothing_is_allocated_from_the_first_token_on() {
     for quant in [DType::F32, DType::F16, DType::Q8, DType::Q4] {
         for threads in [1, 2] {
-            for exits in [None].into_iter().chain(StateMode::ALL.map(Some)) {
+            let with = |state| ExitSettings { state, pending_max: 3, reveals: true, drafts: false };
+            let drafts = ExitSettings { drafts: true, reveals: false, ..with(StateMode::Deferred) };
+            let exits = StateMode::ALL.map(with).into_iter().chain([drafts]);
+            for exits in [None].into_iter().chain(exits.map(Some)) {
                 let calls = calls_while_decoding(quant, threads, exits);
                 let quant = quant.name();
                 assert_eq!(calls, 0, "{quant} weights, {threads} threads, exits {exits:?}");
@@ -48,11 +51,11 @@ fn nothing_is_allocated_from_the_first_token_on() {
     }
 }
 
-fn calls_while_decoding(quant: DType, threads: usize, exits: Option<StateMode>) -> usize {
+fn calls_while_decoding(quant: DType, threads: usize, exits: Option<ExitSettings>) -> usize {
     let model = hybrid(quant, DType::F16);
     let bundle = Bundle::parse(model.bytes()).expect("sound");
     let program = bundle.program_buf().expect("checked");
-    let settings = Settings { head_rows: 8, ..Settings::new(64, 8) };
+    let settings = Settings { head_rows: 8, drafts: 3, ..Settings::new(64, 8) };
     let loaded =
         Loaded::new(program, |index| bundle.section(index.into()), 4096, settings).expect("fits");
     let mut memory = vec![Line::ZERO; loaded.model().memory_lines()];
@@ -68,7 +71,6 @@ fn calls_while_decoding(quant: DType, threads: usize, exits: Option<StateMode>) 
     };
     let mut sampler = Sampler::new(sampling, VOCAB_SIZE, &mut candidates);
 
-    let exits = exits.map(|state| ExitSettings { state, pending_max: 3, reveals: true });
     decoder.use_exits(exits).expect("possible");
 
     let before = CALLS.load(Ordering::Relaxed);
@@ -76,7 +78,9 @@ fn calls_while_decoding(quant: DType, threads: usize, exits: Option<StateMode>) 
         sampler.choose(decoder.feed(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]).expect("accepted"));
     for _ in 0..40 {
         let leaves = |probed: Probed| !(probed.position + probed.exit as u32).is_multiple_of(3);
-        decoder.step(token, leaves).expect("accepted");
+        if !decoder.accept(token) {
+            decoder.step(token, leaves).expect("accepted");
+        }
         token = sampler.choose(decoder.logits());
     }
     decoder.catch_up();

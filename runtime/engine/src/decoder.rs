@@ -14,9 +14,11 @@ use crate::team::Team;
 
 mod pass;
 mod progress;
+mod round;
 
 use pass::{Pass, Verdict, settled};
 use progress::Progress;
+use round::Round;
 
 /// Weights, in bytes, that one thread reads in a few milliseconds.
 const SMALL_WEIGHTS: u64 = 32 << 20;
@@ -67,6 +69,8 @@ pub struct Decoder<'m> {
     crew: Crew<'m>,
     exits: Option<ExitSettings>,
     progress: Progress,
+    /// Rows that are drafts, or were.
+    round: Option<Round>,
     /// Where the newest logits are: the tensor, and its row.
     said: (TensorId, usize),
     /// What tokens that wait have said, by their position.
@@ -90,6 +94,7 @@ impl<'m> Decoder<'m> {
             crew,
             exits: None,
             progress: Progress::default(),
+            round: None,
             said: (model.program().logits, 0),
             waiting: [0; PENDING_MAX as usize + 1],
         }
@@ -113,10 +118,10 @@ impl<'m> Decoder<'m> {
         self.crew.threads()
     }
 
-    /// Tokens fed so far.
+    /// Tokens fed so far; of drafts that were verified, those that were right.
     #[must_use]
     pub fn position(&self) -> u32 {
-        self.progress.position()
+        self.round.map_or(self.progress.position(), |round| round.position())
     }
 
     /// Rows that wait at exits.
@@ -130,6 +135,7 @@ impl<'m> Decoder<'m> {
         let state_bytes = self.model.sizes().state_bytes as usize;
         bytes_mut(self.memory)[..state_bytes].fill(0);
         self.progress = Progress::default();
+        self.round = None;
         self.said = (self.model.program().logits, 0);
     }
 
@@ -139,9 +145,7 @@ impl<'m> Decoder<'m> {
     ///
     /// A Program without exits, or one that cannot do what is asked.
     pub fn use_exits(&mut self, exits: Option<ExitSettings>) -> Result<(), ExitError> {
-        let max_rows = self.model.settings().max_rows;
-        let resolve = |exits: ExitSettings| exits.resolve(self.model.program(), max_rows);
-        self.exits = exits.map(resolve).transpose()?;
+        self.exits = exits.map(|exits| exits.resolve(&self.model)).transpose()?;
         self.reset();
         Ok(())
     }
@@ -201,6 +205,11 @@ impl<'m> Decoder<'m> {
             return Ok(Outcome { segment: last, reach: last, ..Outcome::default() });
         };
         self.admit(&tokens)?;
+        if exits.drafts {
+            self.settle();
+            let start = self.progress.position();
+            self.round.get_or_insert(Round::new(start)).push(token);
+        }
         let verdict = Verdict::default();
         let (crew, is_small) = (self.crew, self.is_small());
         let pass = self.pass(&tokens);
@@ -209,7 +218,7 @@ impl<'m> Decoder<'m> {
         let (is_full, reveals, revealed) = (pass.is_full(), pass.reveals(), pass.revealed());
         let (left, last) = (verdict.left(), self.model.program().exits.len());
         let catches_up = left == last || is_full;
-        let position = self.position();
+        let position = self.progress.position();
         let last_segment = self.last_segment();
         let mut outcome =
             Outcome { segment: last_segment, reach: last_segment, ..Outcome::default() };
@@ -229,6 +238,7 @@ impl<'m> Decoder<'m> {
                 self.reveal(position, rows, &mut outcome);
             }
             self.progress.advance_all(1, last + 1);
+            self.end_drafts();
         } else {
             self.progress.advance(1, left, exits.state);
         }
@@ -240,16 +250,26 @@ impl<'m> Decoder<'m> {
         self.model.sizes().weights_bytes < SMALL_WEIGHTS
     }
 
-    /// Takes all rows that wait through the layers that they have not seen.
+    /// Takes all rows that wait through the layers that they have not seen. Drafts among them are verified so.
     pub fn catch_up(&mut self) {
         if self.progress.all_waiting() == 0 {
             return;
         }
         let crew = self.crew;
         let pass = self.pass(&[]);
-        crew.run(|worker| pass.whole(0..0, worker));
+        let head = if pass.round.is_some() { pass.revealed() } else { 0..0 };
+        crew.run(|worker| pass.whole(head.clone(), worker));
         let stages = self.model.program().exits.len() + 1;
         self.progress.advance_all(0, stages);
+        self.end_drafts();
+    }
+
+    /// The last layer has been asked about all rows of a round, if there is one: the first comes first.
+    fn end_drafts(&mut self) {
+        if let Some(round) = &mut self.round {
+            round.verify();
+            self.said = (self.model.program().logits, 0);
+        }
     }
 
     /// Feeds `tokens` through all layers, and shows what every exit and the head say behind each of them.
@@ -275,6 +295,7 @@ impl<'m> Decoder<'m> {
         let crew = self.crew;
         for (index, chunk) in tokens.chunks(most).enumerate() {
             self.catch_up();
+            self.settle();
             let rows = chunk.len();
             let said = &mut said[..rows * exits.len()];
             for (k, exit) in exits.iter().enumerate() {
@@ -340,7 +361,8 @@ impl<'m> Decoder<'m> {
     /// A pass of `tokens` over the block as it is now.
     fn pass<'s>(&'s mut self, tokens: &'s [u32]) -> Pass<'s> {
         let (model, isa, progress, exits) = (self.model, self.isa, self.progress, self.exits);
-        Pass { model, arena: Arena::new(self.memory), isa, tokens, progress, exits }
+        let round = self.round.map(|round| round.start);
+        Pass { model, arena: Arena::new(self.memory), isa, tokens, progress, exits, round }
     }
 
     /// Checks tokens before anything is changed.
@@ -369,6 +391,7 @@ impl<'m> Decoder<'m> {
         mut visit: impl FnMut(usize, &[f32]),
     ) {
         self.catch_up();
+        self.settle();
         let (crew, is_small) = (self.crew, self.is_small());
         let most = self.model.settings().head_rows as usize;
         let pass = self.pass(tokens);

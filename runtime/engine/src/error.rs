@@ -23,6 +23,13 @@ pub enum LoadError {
         /// Most rows that make sense.
         max: u32,
     },
+    /// More drafts than logits of rows that are computed together.
+    Drafts {
+        /// Drafts asked for.
+        found: u32,
+        /// Most drafts that can be verified.
+        most: u32,
+    },
     /// A weight's section has another size than its shape gives, or does not start at a multiple of 64 bytes.
     Weight {
         /// The weight.
@@ -68,6 +75,7 @@ impl LoadError {
             Self::Plan(_) => 305,
             Self::Storage { .. } => 306,
             Self::Memory { .. } => 307,
+            Self::Drafts { .. } => 308,
         }
     }
 }
@@ -87,6 +95,10 @@ impl fmt::Display for LoadError {
                     "chunks of {found} rows were asked for; 1 to {max} are possible: choose one of these"
                 )
             }
+            Self::Drafts { found, most } => write!(
+                f,
+                "{found} drafts were asked for and {most} can be verified together: ask for fewer, or plan more rows (--rows)"
+            ),
             Self::Weight { tensor, found, expected } => write!(
                 f,
                 "tensor {} has {found} bytes or a misaligned start, its shape needs {expected} bytes at a multiple of \
@@ -184,6 +196,8 @@ pub enum ExitError {
     NoExits,
     /// Keys and values cannot be copied from layer to layer.
     Copy,
+    /// Tokens cannot be drafted: nothing was planned for it, state is not exact, or a recurrence cannot go back.
+    Drafts,
     /// More rows are to wait than were planned, or none can.
     Pending {
         /// Rows asked for.
@@ -201,6 +215,7 @@ impl ExitError {
             Self::NoExits => 501,
             Self::Copy => 502,
             Self::Pending { .. } => 503,
+            Self::Drafts => 504,
         }
     }
 }
@@ -216,6 +231,12 @@ impl fmt::Display for ExitError {
                 f,
                 "layers behind an exit have keys and values of another shape than those before it: use --state \
                  deferred, propagate or skip"
+            ),
+            Self::Drafts => write!(
+                f,
+                "tokens of this bundle cannot be drafted and verified (it needs --state deferred, --rows of 2 or more, and \
+                 recurrences with a d_state of at most {}): use --exit off or fixed",
+                dynamax_kernels::ops::MOST_D_STATE
             ),
             Self::Pending { found, most } => write!(
                 f,

@@ -21,7 +21,10 @@ use crate::crew::Worker;
 use crate::model::Model;
 use crate::schedule::{Item, Schedule, Work};
 
+mod drafts;
 mod skipped;
+
+pub(crate) use drafts::Log;
 
 /// One step over some rows: what all workers share.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub(crate) struct Step<'m> {
     pub(crate) shifted: Option<(TensorId, usize)>,
     /// Read in place of the whole residual stream, where a state is propagated.
     pub(crate) stream: Option<TensorId>,
+    /// Rows may be drafts, and are logged.
+    pub(crate) log: Option<Log>,
 }
 
 impl Step<'_> {
@@ -79,6 +84,11 @@ impl Step<'_> {
     fn grid(&self, id: TensorId) -> Grid {
         let id = self.stream.filter(|_| self.model.is_stream(id)).unwrap_or(id);
         let mut grid = self.model.grid(id);
+        if let Some(log) = self.log
+            && let Some(offset) = self.model.log(id)
+        {
+            grid.offset = offset + log.rows * grid.stride * size_of::<f32>();
+        }
         if let Some((shifted, row)) = self.shifted
             && shifted == id
         {
@@ -288,7 +298,7 @@ impl Step<'_> {
             return;
         }
         let conv = CausalConv {
-            x: self.read(x).columns(channels.clone()),
+            x: self.history(x).columns(channels.clone()),
             weight: self.plain(weight).columns(channels.clone()),
             bias: bias.map(|bias| &self.model.numbers(bias)[channels.clone()]),
             activation: match activation {
@@ -297,7 +307,8 @@ impl Step<'_> {
             },
         };
         let mut state = self.write_columns(state, channels.clone());
-        self.isa.causal_conv(&conv, &mut state, &mut self.write_columns(out, channels));
+        let mut out = self.write_columns(out, channels);
+        self.isa.causal_conv_span(&conv, self.span(), &mut state, &mut out);
     }
 
     fn selective_scan(&self, op: &Op, worker: Worker<'_>) {
@@ -307,14 +318,15 @@ impl Step<'_> {
             return;
         }
         let scan = SelectiveScan {
-            x: self.read(x).columns(channels.clone()),
-            dt: self.read(dt).columns(channels.clone()),
-            bc: self.read(bc),
+            x: self.history(x).columns(channels.clone()),
+            dt: self.history(dt).columns(channels.clone()),
+            bc: self.history(bc),
             a: self.plain(a).columns(channels.clone()),
             d: &self.model.numbers(d)[channels.clone()],
         };
         let mut state = self.write_columns(state, channels.clone());
-        self.isa.selective_scan(&scan, &mut state, &mut self.write_columns(out, channels));
+        let mut out = self.write_columns(out, channels);
+        self.isa.selective_scan_span(&scan, self.span(), &mut state, &mut out);
     }
 
     fn state_space_dual(&self, op: &Op, worker: Worker<'_>) {
@@ -342,8 +354,8 @@ impl Step<'_> {
         }
         let head_dim = self.grid(out).width / n_heads;
         let scan = StateSpaceDual {
-            xbc: self.read(xbc),
-            dt: self.read(dt),
+            xbc: self.history(xbc),
+            dt: self.history(dt),
             dt_bias: self.model.numbers(dt_bias),
             a: self.model.numbers(a),
             d: self.model.numbers(d),
@@ -353,7 +365,7 @@ impl Step<'_> {
         // SAFETY: a state of the current operator, and the heads are in this worker's share.
         let mut state = unsafe { self.arena.columns_mut(self.grid(state), rows, 0..head_dim) };
         let mut out = self.write_columns(out, heads.start * head_dim..heads.end * head_dim);
-        self.isa.state_space_dual(&scan, heads, &mut state, &mut out);
+        self.isa.state_space_dual_span(&scan, self.span(), heads, &mut state, &mut out);
     }
 
     /// This worker's channels of an output: whole lanes, so that no two workers share a cache line.

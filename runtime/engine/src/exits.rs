@@ -4,6 +4,7 @@ use dynamax_bundle::check::MAX_EXITS;
 use dynamax_bundle::{Op, Program, StateMode};
 
 use crate::error::ExitError;
+use crate::model::Model;
 
 /// Most rows that may wait at exits, all exits together.
 pub const PENDING_MAX: u32 = 63;
@@ -17,24 +18,34 @@ pub struct ExitSettings {
     pub pending_max: u32,
     /// Compare what waiting tokens said with what the last layer says when they are caught up.
     pub reveals: bool,
+    /// Tokens behind one that left early are drafts, until the last layer has been asked: see
+    /// [`Decoder::accept`](crate::Decoder::accept).
+    pub drafts: bool,
 }
 
 impl Default for ExitSettings {
     fn default() -> Self {
-        Self { state: StateMode::Deferred, pending_max: 0, reveals: false }
+        Self { state: StateMode::Deferred, pending_max: 0, reveals: false, drafts: false }
     }
 }
 
 impl ExitSettings {
     /// Checks the settings against a Program, and resolves `pending_max`.
-    pub(crate) fn resolve(self, program: &Program<'_>, max_rows: u32) -> Result<Self, ExitError> {
+    pub(crate) fn resolve(self, model: &Model<'_>) -> Result<Self, ExitError> {
+        let (program, settings) = (model.program(), model.settings());
         if program.exits.is_empty() {
             return Err(ExitError::NoExits);
         }
         if self.state == StateMode::Copy {
             copyable(program)?;
         }
-        let most = PENDING_MAX.min(max_rows.saturating_sub(1));
+        if self.drafts && (self.state != StateMode::Deferred || !model.can_draft()) {
+            return Err(ExitError::Drafts);
+        }
+        let most = match self.drafts {
+            true => settings.drafts,
+            false => PENDING_MAX.min(settings.max_rows.saturating_sub(1)),
+        };
         match (self.state, self.pending_max) {
             (StateMode::Deferred, found) if found > most || most == 0 => {
                 Err(ExitError::Pending { found, most })

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! bundle (mapped)      one block of memory
-//! ┌─────────┐          ┌─────────────────┬──────────────────────────────┬──────────┐
-//! │ weights │          │ states: caches, │ arena: activations, scratch, │ sampling │
-//! └─────────┘          │ conv, SSM       │ reused as their lives end    │          │
-//!                      └─────────────────┴──────────────────────────────┴──────────┘
+//! ┌─────────┐          ┌─────────────────┬────────┬──────────────────────────────┬──────────┐
+//! │ weights │          │ states: caches, │ log of │ arena: activations, scratch, │ sampling │
+//! └─────────┘          │ conv, SSM       │ drafts │ reused as their lives end    │          │
+//!                      └─────────────────┴────────┴──────────────────────────────┴──────────┘
 //! ```
 //!
 //! Lifetimes come from the Program's schedule alone, so the plan is the same on every machine.
@@ -22,8 +22,10 @@ use crate::error::LoadError;
 use crate::sample;
 use crate::schedule::{self, Item, Schedule, Work};
 
+mod log;
 mod mark;
 
+pub(crate) use log::can_draft;
 use mark::Mark;
 
 /// Every buffer starts at a multiple of this many bytes.
@@ -38,20 +40,24 @@ pub struct Settings {
     pub max_rows: u32,
     /// Rows whose logits are computed together at most.
     pub head_rows: u32,
+    /// Drafts that may wait to be verified: what recurrences read of them is logged. 0: none.
+    pub drafts: u32,
 }
 
 impl Settings {
     /// Plans for logits of one row at a time.
     #[must_use]
     pub const fn new(context: u32, max_rows: u32) -> Self {
-        Self { context, max_rows, head_rows: 1 }
+        Self { context, max_rows, head_rows: 1, drafts: 0 }
     }
 
     /// The same for another context; rows are fewer where it is shorter.
     #[must_use]
     pub fn with_context(self, context: u32) -> Self {
         let max_rows = self.max_rows.min(context.max(1));
-        Self { context, max_rows, head_rows: self.head_rows.min(max_rows) }
+        let most_drafts = max_rows - 1;
+        let (head_rows, drafts) = (self.head_rows.min(max_rows), self.drafts.min(most_drafts));
+        Self { context, max_rows, head_rows, drafts }
     }
 }
 
@@ -62,6 +68,8 @@ pub struct Sizes {
     pub weights_bytes: u64,
     /// Caches and recurrent states.
     pub state_bytes: u64,
+    /// What recurrences read of drafts.
+    pub log_bytes: u64,
     /// Activations and scratch, as placed.
     pub arena_bytes: u64,
     /// Of the arena: residual rows that wait at exits.
@@ -76,7 +84,7 @@ impl Sizes {
     /// Bytes of the block that a decoder works in.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        self.state_bytes + self.arena_bytes
+        self.state_bytes + self.log_bytes + self.arena_bytes
     }
 
     /// All bytes: the number to compare with a board's memory.
@@ -97,6 +105,8 @@ pub struct Slot<'b> {
     pub(crate) phase: u32,
     /// Of an operator: the phase in which it reads its activations.
     pub(crate) read_phase: u32,
+    /// Of an activation that a recurrence reads: where its rows are while they are drafts.
+    pub(crate) log: Option<u64>,
     /// Of an operator: it leads to a state. Of a tensor: it is the residual stream.
     pub(crate) mark: Mark,
 }
@@ -110,6 +120,7 @@ impl Slot<'_> {
         stride: 0,
         phase: 0,
         read_phase: 0,
+        log: None,
         mark: Mark::NONE,
     };
 
@@ -176,6 +187,9 @@ pub fn plan(
             Kind::Activation => {}
         }
     }
+    if settings.drafts > 0 {
+        sizes.log_bytes = log::place(program, settings, sizes.state_bytes, storage.slots)?;
+    }
     let count = list_buffers(program, settings, storage)?;
     for exit in program.exits {
         let waiting = program.segments[usize::from(exit.segment)].residual;
@@ -187,7 +201,7 @@ pub fn plan(
     sizes.arena_bytes = place(buffers, ALIGN, offsets).next_multiple_of(ALIGN);
     dynamax_plan::verify(buffers, offsets, sizes.arena_bytes).map_err(LoadError::Plan)?;
     for (owner, offset) in storage.owners[..count].iter().zip(offsets) {
-        storage.slots[*owner as usize].offset = sizes.state_bytes + *offset;
+        storage.slots[*owner as usize].offset = sizes.state_bytes + sizes.log_bytes + *offset;
     }
     let vocab_size = program.tensor(program.logits).width;
     sizes.sampling_bytes = sample::storage_bytes(vocab_size);
@@ -196,7 +210,7 @@ pub fn plan(
 }
 
 fn validate(context_max: u32, settings: Settings) -> Result<(), LoadError> {
-    let Settings { context, max_rows, head_rows } = settings;
+    let Settings { context, max_rows, head_rows, drafts } = settings;
     if context == 0 || context > context_max {
         return Err(LoadError::Context { found: context, max: context_max });
     }
@@ -205,6 +219,10 @@ fn validate(context_max: u32, settings: Settings) -> Result<(), LoadError> {
     }
     if head_rows == 0 || head_rows > max_rows {
         return Err(LoadError::Rows { found: head_rows, max: max_rows });
+    }
+    // All drafts and the token before them are verified in one chunk.
+    if drafts >= head_rows {
+        return Err(LoadError::Drafts { found: drafts, most: head_rows - 1 });
     }
     Ok(())
 }

@@ -80,6 +80,16 @@ impl<'m> Model<'m> {
         Grid { offset: slot.offset as usize, width, stride: slot.stride as usize }
     }
 
+    /// Where the rows of an activation are while they are drafts, if a recurrence reads it.
+    pub(crate) fn log(&self, id: TensorId) -> Option<usize> {
+        self.slot(id).log.map(|offset| offset as usize)
+    }
+
+    /// True if tokens can be drafted under this plan.
+    pub(crate) fn can_draft(&self) -> bool {
+        self.settings.drafts > 0 && memory::can_draft(&self.program)
+    }
+
     /// True for a tensor that is the residual stream.
     pub(crate) fn is_stream(&self, id: TensorId) -> bool {
         self.slot(id).mark.is_stream()

@@ -75,6 +75,9 @@ pub fn storage_bytes(vocab_size: u32) -> u64 {
     bytes.next_multiple_of(Line::BYTES as u64)
 }
 
+/// A "seen" byte of a token that was drafted and not seen otherwise.
+const DRAFTED: u8 = 2;
+
 /// Chooses tokens; remembers which it has seen, and where it is in the random sequence.
 #[derive(Debug)]
 pub struct Sampler<'s> {
@@ -112,18 +115,51 @@ impl<'s> Sampler<'s> {
     ///
     /// Panics if `logits` is empty or longer than the vocabulary.
     pub fn choose(&mut self, logits: &[f32]) -> u32 {
+        let mut random = self.random;
+        let token = self.pick(logits, &mut random);
+        self.random = random;
+        self.see(&[token]);
+        token
+    }
+
+    /// The token that [`Self::choose`] would choose behind some drafts, if they turned out right. Remembers nothing.
+    ///
+    /// It draws the same random number as the choice will: where logits are close to those of the last layer, so is what
+    /// is drawn from them.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::choose`].
+    pub fn draft(&mut self, logits: &[f32], drafts: &[u32]) -> u32 {
+        let mut random = self.random;
+        if self.sampling.temperature > 0.0 {
+            random.skip(drafts.len() as u64);
+        }
+        for draft in drafts {
+            if let Some(seen @ 0) = self.seen.get_mut(*draft as usize) {
+                *seen = DRAFTED;
+            }
+        }
+        let token = self.pick(logits, &mut random);
+        for draft in drafts {
+            if let Some(seen @ &mut DRAFTED) = self.seen.get_mut(*draft as usize) {
+                *seen = 0;
+            }
+        }
+        token
+    }
+
+    fn pick(&mut self, logits: &[f32], random: &mut SplitMix64) -> u32 {
         assert!(
             !logits.is_empty() && logits.len() <= self.candidates.len(),
             "logits of the vocabulary"
         );
         let kept = self.list(logits);
-        let token = if self.sampling.temperature == 0.0 {
+        if self.sampling.temperature == 0.0 {
             largest(&self.candidates[..kept])
         } else {
-            self.draw(kept)
-        };
-        self.see(&[token]);
-        token
+            self.draw(kept, random)
+        }
     }
 
     /// Lists all candidates with penalised logits.
@@ -139,7 +175,7 @@ impl<'s> Sampler<'s> {
     }
 
     /// Filters, then draws.
-    fn draw(&mut self, listed: usize) -> u32 {
+    fn draw(&mut self, listed: usize, random: &mut SplitMix64) -> u32 {
         let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
         let candidates = &mut self.candidates[..listed];
         candidates.sort_unstable_by(|a, b| b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token)));
@@ -154,7 +190,7 @@ impl<'s> Sampler<'s> {
         let kept = candidates.iter().take_while(|candidate| candidate.logit >= min_p).count();
         let candidates = &candidates[..kept.max(1)];
         let total: f32 = candidates.iter().map(|candidate| candidate.logit).sum();
-        let mut rest = self.random.unit() * total;
+        let mut rest = random.unit() * total;
         for candidate in candidates {
             rest -= candidate.logit;
             if rest < 0.0 {
@@ -195,8 +231,15 @@ fn largest(candidates: &[Candidate]) -> u32 {
 struct SplitMix64(u64);
 
 impl SplitMix64 {
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+    /// Leaves out so many numbers.
+    fn skip(&mut self, numbers: u64) {
+        self.0 = self.0.wrapping_add(Self::STEP.wrapping_mul(numbers));
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.skip(1);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -223,6 +266,30 @@ mod tests {
             counts[sampler.choose(&LOGITS) as usize] += 1;
         }
         counts
+    }
+
+    #[test]
+    fn a_draft_is_what_will_be_chosen_if_the_drafts_before_it_are_right() {
+        let sampling =
+            Sampling { temperature: 1.0, repetition_penalty: 1.5, seed: 3, ..Sampling::default() };
+        let rows = [LOGITS, [1.0, 0.5, 0.2, 0.1, 1.5], LOGITS, [0.0, 0.0, 0.0, 0.1, 0.0]];
+        for seed in 0..200 {
+            let sampling = Sampling { seed, ..sampling };
+            let (mut memory, mut other) = ([Line::ZERO; 4], [Line::ZERO; 4]);
+            let mut sampler = Sampler::new(sampling, 5, &mut memory);
+            let mut plain = Sampler::new(sampling, 5, &mut other);
+            let mut drafts = [0; 4];
+            for at in 0..4 {
+                drafts[at] = sampler.draft(&rows[at], &drafts[..at]);
+            }
+            let chosen = rows.map(|logits| plain.choose(&logits));
+            assert_eq!(drafts, chosen, "seed {seed}");
+            assert_eq!(
+                rows.map(|logits| sampler.choose(&logits)),
+                chosen,
+                "nothing was remembered"
+            );
+        }
     }
 
     #[test]

@@ -10,9 +10,11 @@ mod elementwise;
 mod norm;
 mod rope;
 mod selective_scan;
+mod span;
 mod state_space_dual;
 
 pub use attention::{Attention, CacheMut, cache_capacity};
 pub use causal_conv::{CausalConv, ConvActivation};
 pub use selective_scan::SelectiveScan;
+pub use span::{MOST_D_STATE, Span};
 pub use state_space_dual::{SsdShape, StateSpaceDual};

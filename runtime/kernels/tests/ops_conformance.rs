@@ -6,6 +6,7 @@
 mod ops_conformance {
     mod attention;
     mod conv;
+    mod drafts;
     mod dual;
     mod elementwise;
     mod hashes;

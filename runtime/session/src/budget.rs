@@ -149,7 +149,12 @@ pub(crate) fn exit_settings(config: &DeviceConfig) -> ExitSettings {
         StatePolicy::Skip => StateMode::Skip,
         StatePolicy::Deferred => StateMode::Deferred,
     };
-    ExitSettings { state, pending_max: WAITING, reveals: state == StateMode::Deferred }
+    ExitSettings {
+        state,
+        pending_max: WAITING,
+        reveals: state == StateMode::Deferred,
+        drafts: false,
+    }
 }
 
 /// Rows that may wait under a budget: enough to spread the weights over, few enough for a deadline.

@@ -222,6 +222,7 @@ impl DecodeArguments {
                 state,
                 pending_max: self.waiting.unwrap_or(0),
                 reveals: self.reveal,
+                drafts: false,
             },
             thresholds: thresholds(&session.bundle, given, state)?,
             decay: self.decay,

@@ -10,7 +10,7 @@ use dynamax_kernels::math::exp;
 use super::progress::{Progress, segments};
 use crate::arena::Arena;
 use crate::crew::Worker;
-use crate::executor::Step;
+use crate::executor::{Log, Step};
 use crate::exits::{ExitSettings, Probed};
 use crate::model::Model;
 
@@ -28,6 +28,8 @@ pub(super) struct Pass<'a> {
     pub(super) tokens: &'a [u32],
     pub(super) progress: Progress,
     pub(super) exits: Option<ExitSettings>,
+    /// Where the round began whose rows are drafts.
+    pub(super) round: Option<u32>,
 }
 
 /// What was decided about a token: written by the first worker.
@@ -73,7 +75,7 @@ impl<'a> Pass<'a> {
     /// Runs one token through stages until `decide` lets it leave, and stores the stage in `left`.
     ///
     /// A token that leaves while there is no more room to wait takes all rows to the end: its own answer stays that of
-    /// the exit.
+    /// the exit. In a round of drafts it is not asked, and its answer is that of the last layer.
     pub(super) fn token(
         &self,
         decide: &(impl Fn(Probed) -> bool + Sync),
@@ -84,7 +86,7 @@ impl<'a> Pass<'a> {
         let mut leaves = None;
         for k in 0..=last {
             self.stage(k, worker);
-            if k == last || leaves.is_some() {
+            if k == last || leaves.is_some() || (self.round.is_some() && self.is_full()) {
                 self.listen(k, worker);
             } else if self.asks(k, decide, verdict, worker) {
                 leaves = Some(k);
@@ -115,7 +117,8 @@ impl<'a> Pass<'a> {
     /// Rows of the last stage whose logits are computed: the newest, and those that waited where they are compared.
     pub(super) fn revealed(&self) -> Range<usize> {
         let rows = self.rows(self.exit_count());
-        let most = if self.reveals() { self.model.settings().head_rows as usize } else { 1 };
+        let all = self.reveals() || self.round.is_some();
+        let most = if all { self.model.settings().head_rows as usize } else { 1 };
         rows - rows.min(most)..rows
     }
 
@@ -151,7 +154,17 @@ impl<'a> Pass<'a> {
                 .exit(k)
                 .map(|exit| (self.residual(exit), self.progress.waiting(k) as usize)),
             stream: None,
+            log: self.round.map(|start| Log {
+                rows: (self.progress.passed(k) - start) as usize,
+                settles: false,
+            }),
         }
+    }
+
+    /// Moves states over the first rows of a round, which were right.
+    pub(super) fn settle(&self, right: usize, worker: Worker<'_>) {
+        let log = Some(Log { rows: right, settles: true });
+        Step { rows: 0, log, ..self.step(0) }.settle(worker);
     }
 
     fn exit(&self, k: usize) -> Option<&'a Exit> {

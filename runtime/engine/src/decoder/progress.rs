@@ -72,6 +72,12 @@ impl Progress {
         }
     }
 
+    /// Goes back to where `position` tokens had gone through all of `stages`.
+    pub(super) fn rewind(&mut self, position: u32, stages: usize) {
+        self.passed[..stages].fill(position);
+        self.pending.fill(0);
+    }
+
     /// `new` tokens went through all of `stages`, and took along all that waited.
     pub(super) fn advance_all(&mut self, new: u32, stages: usize) {
         for k in 0..stages {

@@ -5,6 +5,7 @@ use core::ops::Range;
 use crate::fma::fma;
 use crate::isa::Isa;
 use crate::math::silu;
+use crate::ops::Span;
 use crate::view::{ColumnsMut, Rows};
 
 /// What [`Isa::causal_conv`] does with the sum.
@@ -59,12 +60,27 @@ impl Isa {
         state: &mut ColumnsMut<'_>,
         out: &mut ColumnsMut<'_>,
     ) {
+        self.causal_conv_span(op, Span::all(op.x.len()), state, out);
+    }
+
+    /// [`Self::causal_conv`] where some rows were answered before, or are not kept: `out` has the answered rows only.
+    ///
+    /// # Panics
+    ///
+    /// Panics if shapes disagree.
+    pub fn causal_conv_span(
+        self,
+        op: &CausalConv<'_>,
+        span: Span,
+        state: &mut ColumnsMut<'_>,
+        out: &mut ColumnsMut<'_>,
+    ) {
         let channels = op.x.width();
         assert_eq!(op.weight.width(), channels, "channels of the weight");
         assert_eq!(op.bias.map_or(channels, <[f32]>::len), channels, "channels of the bias");
         assert_eq!(state.len() + 1, op.weight.len(), "d_conv");
         assert_eq!(state.width(), channels, "channels of the state");
-        assert_eq!(out.len(), op.x.len(), "rows");
+        assert_eq!(out.len(), span.answered(op.x.len()), "rows");
         assert_eq!(out.width(), channels, "channels of the output");
         self.run(
             #[inline(always)]
@@ -72,10 +88,10 @@ impl Isa {
                 // Twice the same, because the compiler makes more of a constant width.
                 let whole = channels - channels % BLOCK;
                 for first in (0..whole).step_by(BLOCK) {
-                    convolve_block(op, state, out, first..first + BLOCK);
+                    convolve_block(op, span, state, out, first..first + BLOCK);
                 }
                 if whole < channels {
-                    convolve_block(op, state, out, whole..channels);
+                    convolve_block(op, span, state, out, whole..channels);
                 }
             },
         );
@@ -85,14 +101,16 @@ impl Isa {
 #[inline(always)]
 fn convolve_block(
     op: &CausalConv<'_>,
+    span: Span,
     state: &mut ColumnsMut<'_>,
     out: &mut ColumnsMut<'_>,
     block: Range<usize>,
 ) {
-    for row in 0..op.x.len() {
-        convolve(op, state, row, block.clone(), &mut out.row_mut(row)[block.clone()]);
+    for row in span.replayed..op.x.len() {
+        let out = &mut out.row_mut(row - span.replayed)[block.clone()];
+        convolve(op, state, row, block.clone(), out);
     }
-    keep_last(op.x, state, block);
+    keep_last(op.x, span.kept, state, block);
 }
 
 #[inline(always)]
@@ -134,13 +152,16 @@ fn input<'a>(x: Rows<'a>, state: &'a ColumnsMut<'_>, index: usize) -> &'a [f32] 
     }
 }
 
-/// Moves the state to the end of that sequence. Going up, a row is read before it is overwritten.
+/// Moves the state on by `kept` rows of that sequence. Going up, a row is read before it is overwritten.
 #[inline(always)]
-fn keep_last(x: Rows<'_>, state: &mut ColumnsMut<'_>, block: Range<usize>) {
-    let mut kept = [0.0; BLOCK];
-    let kept = &mut kept[..block.len()];
+fn keep_last(x: Rows<'_>, kept: usize, state: &mut ColumnsMut<'_>, block: Range<usize>) {
+    if kept == 0 {
+        return;
+    }
+    let mut moved = [0.0; BLOCK];
+    let moved = &mut moved[..block.len()];
     for index in 0..state.len() {
-        kept.copy_from_slice(&input(x, state, x.len() + index)[block.clone()]);
-        state.row_mut(index)[block.clone()].copy_from_slice(kept);
+        moved.copy_from_slice(&input(x, state, kept + index)[block.clone()]);
+        state.row_mut(index)[block.clone()].copy_from_slice(moved);
     }
 }

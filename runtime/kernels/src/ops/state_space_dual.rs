@@ -8,6 +8,8 @@ use core::ops::Range;
 use crate::isa::Isa;
 use crate::lanes::Lanes;
 use crate::math::{exp, softplus};
+use crate::ops::Span;
+use crate::ops::span::Tile;
 use crate::view::{ColumnsMut, LANES, Rows};
 
 /// Operands of [`Isa::state_space_dual`], for all heads.
@@ -74,15 +76,67 @@ impl Isa {
         state: &mut ColumnsMut<'_>,
         out: &mut ColumnsMut<'_>,
     ) {
-        check(op, &heads, state, out);
+        self.state_space_dual_span(op, Span::all(op.xbc.len()), heads, state, out);
+    }
+
+    /// [`Self::state_space_dual`] where some rows were answered before, or are not kept: `out` has the answered rows only.
+    ///
+    /// # Panics
+    ///
+    /// Panics if shapes disagree, or if rows are not kept and `d_state` is more than [`crate::ops::MOST_D_STATE`].
+    pub fn state_space_dual_span(
+        self,
+        op: &StateSpaceDual<'_>,
+        span: Span,
+        heads: Range<usize>,
+        state: &mut ColumnsMut<'_>,
+        out: &mut ColumnsMut<'_>,
+    ) {
+        check(op, span, &heads, state, out);
         let SsdShape { d_state, head_dim, .. } = op.shape;
         self.run(
             #[inline(always)]
             || {
+                for (index, head) in heads.clone().enumerate() {
+                    for row in 0..span.kept {
+                        let token = Token::new(op, head, row);
+                        let out = answer(out, span, row, index * head_dim..(index + 1) * head_dim);
+                        token.advance(state, index * d_state, out);
+                    }
+                }
+            },
+        );
+        if span.kept < op.xbc.len() {
+            self.dual_drafts(op, span, heads, state, out);
+        }
+    }
+
+    /// Goes over the rows that are not kept.
+    #[inline(never)]
+    fn dual_drafts(
+        self,
+        op: &StateSpaceDual<'_>,
+        span: Span,
+        heads: Range<usize>,
+        state: &ColumnsMut<'_>,
+        out: &mut ColumnsMut<'_>,
+    ) {
+        let SsdShape { d_state, head_dim, .. } = op.shape;
+        let (mut tile, width) = (Tile::new(), Tile::width(d_state));
+        self.run(
+            #[inline(always)]
+            || {
                 for (index, head) in heads.enumerate() {
-                    for row in 0..op.xbc.len() {
-                        let out = &mut out.row_mut(row)[index * head_dim..][..head_dim];
-                        Token::new(op, head, row).advance(state, index * d_state, out);
+                    for first in (0..head_dim).step_by(width) {
+                        let channels = first..(first + width).min(head_dim);
+                        let rows = index * d_state..(index + 1) * d_state;
+                        let mut copy = tile.copy(state, rows, channels.clone());
+                        for row in span.kept..op.xbc.len() {
+                            let token = Token::new(op, head, row).channels(channels.clone());
+                            let at = index * head_dim;
+                            let columns = at + channels.start..at + channels.end;
+                            token.advance(&mut copy, 0, answer(out, span, row, columns));
+                        }
                     }
                 }
             },
@@ -90,8 +144,21 @@ impl Isa {
     }
 }
 
+/// Where the answer to a row goes; nowhere for one that was answered before.
+#[inline(always)]
+fn answer<'o>(
+    out: &'o mut ColumnsMut<'_>,
+    span: Span,
+    row: usize,
+    columns: Range<usize>,
+) -> Option<&'o mut [f32]> {
+    let row = row.checked_sub(span.replayed)?;
+    Some(&mut out.row_mut(row)[columns])
+}
+
 fn check(
     op: &StateSpaceDual<'_>,
+    span: Span,
     heads: &Range<usize>,
     state: &ColumnsMut<'_>,
     out: &ColumnsMut<'_>,
@@ -104,7 +171,8 @@ fn check(
     assert_eq!((op.dt.len(), op.dt.width()), (rows, n_heads), "dt");
     assert_eq!([op.dt_bias.len(), op.a.len(), op.d.len()], [n_heads; 3], "dt_bias, a, d");
     assert_eq!((state.len(), state.width()), (heads.len() * d_state, head_dim), "state");
-    assert_eq!((out.len(), out.width()), (rows, heads.len() * head_dim), "out");
+    let answers = (span.answered(rows), heads.len() * head_dim);
+    assert_eq!((out.len(), out.width()), answers, "out");
 }
 
 /// One token as one head sees it.
@@ -137,26 +205,45 @@ impl<'a> Token<'a> {
         }
     }
 
-    /// Advances the rows of `state` from `first` on.
+    /// The same, for some channels of the head.
     #[inline(always)]
-    fn advance(&self, state: &mut ColumnsMut<'_>, first: usize, out: &mut [f32]) {
-        let mut at = 0;
-        while at + 4 * LANES <= out.len() {
-            self.advance_lanes::<4>(state, first, at, out);
+    fn channels(self, channels: Range<usize>) -> Self {
+        Self { x: &self.x[channels], ..self }
+    }
+
+    /// Advances the rows of `state` from `first` on, and answers where there is room for it.
+    #[inline(always)]
+    fn advance(&self, state: &mut ColumnsMut<'_>, first: usize, out: Option<&mut [f32]>) {
+        match out {
+            Some(out) => self.advance_all::<true>(state, first, out),
+            None => self.advance_all::<false>(state, first, &mut []),
+        }
+    }
+
+    #[inline(always)]
+    fn advance_all<const ANSWERS: bool>(
+        &self,
+        state: &mut ColumnsMut<'_>,
+        first: usize,
+        out: &mut [f32],
+    ) {
+        let (mut at, end) = (0, self.x.len());
+        while at + 4 * LANES <= end {
+            self.advance_lanes::<4, ANSWERS>(state, first, at, out);
             at += 4 * LANES;
         }
-        while at + LANES <= out.len() {
-            self.advance_lanes::<1>(state, first, at, out);
+        while at + LANES <= end {
+            self.advance_lanes::<1, ANSWERS>(state, first, at, out);
             at += LANES;
         }
-        if at < out.len() {
-            self.advance_part(state, first, at, out);
+        if at < end {
+            self.advance_part::<ANSWERS>(state, first, at, out);
         }
     }
 
     /// Advances the channels `at..at + 16·P`.
     #[inline(always)]
-    fn advance_lanes<const P: usize>(
+    fn advance_lanes<const P: usize, const ANSWERS: bool>(
         &self,
         state: &mut ColumnsMut<'_>,
         first: usize,
@@ -174,18 +261,29 @@ impl<'a> Token<'a> {
                 let lane = p * LANES..(p + 1) * LANES;
                 let new = Lanes::load(&h[lane.clone()]).scale_add(self.decay, dx[p].scale(b));
                 new.store(&mut h[lane]);
-                acc[p] = new.scale_add(c, acc[p]);
+                if ANSWERS {
+                    acc[p] = new.scale_add(c, acc[p]);
+                }
             }
         }
-        for p in 0..P {
-            let lane = at + p * LANES..at + (p + 1) * LANES;
-            Lanes::load(&self.x[lane.clone()]).scale_add(self.d, acc[p]).store(&mut out[lane]);
+        if ANSWERS {
+            for p in 0..P {
+                let lane = at + p * LANES..at + (p + 1) * LANES;
+                let x = Lanes::load(&self.x[lane.clone()]);
+                x.scale_add(self.d, acc[p]).store(&mut out[lane]);
+            }
         }
     }
 
     /// Advances the last channels, from `at` on, fewer than 16.
     #[inline(always)]
-    fn advance_part(&self, state: &mut ColumnsMut<'_>, first: usize, at: usize, out: &mut [f32]) {
+    fn advance_part<const ANSWERS: bool>(
+        &self,
+        state: &mut ColumnsMut<'_>,
+        first: usize,
+        at: usize,
+        out: &mut [f32],
+    ) {
         let x = Lanes::load_part(&self.x[at..]);
         let dx = x.scale(self.delta);
         let mut acc = Lanes::ZERO;
@@ -195,6 +293,8 @@ impl<'a> Token<'a> {
             new.store_part(h);
             acc = new.scale_add(c, acc);
         }
-        x.scale_add(self.d, acc).store_part(&mut out[at..]);
+        if ANSWERS {
+            x.scale_add(self.d, acc).store_part(&mut out[at..]);
+        }
     }
 }

@@ -1,7 +1,10 @@
+use std::ops::Range;
+
 use dynamax_kernels::Isa;
-use dynamax_kernels::ops::{CausalConv, ConvActivation};
+use dynamax_kernels::ops::{CausalConv, ConvActivation, Span};
 use proptest::prelude::*;
 
+use super::drafts::{Recurrence, check_drafts};
 use super::support::{Case, Cuts, Matrix, Random, check};
 
 #[derive(Clone, Copy, Debug)]
@@ -37,25 +40,7 @@ impl Case for Conv {
     const TOLERANCE: f64 = 2e-6;
 
     fn run(&self, isa: Isa, cuts: Cuts) -> Vec<f32> {
-        let Operands { x, weight, mut state, bias } = self.operands();
-        let mut out = Matrix::nan(self.rows, self.channels);
-        for rows in cuts.chunks(self.rows) {
-            for columns in cuts.split(self.channels) {
-                let op = CausalConv {
-                    x: x.view(rows.clone()).columns(columns.clone()),
-                    weight: weight.view(0..self.d_conv).columns(columns.clone()),
-                    bias: self.bias.then_some(&bias[columns.clone()]),
-                    activation: if self.silu {
-                        ConvActivation::Silu
-                    } else {
-                        ConvActivation::Identity
-                    },
-                };
-                let mut state = state.part_mut(0..self.d_conv - 1, columns.clone());
-                isa.causal_conv(&op, &mut state, &mut out.part_mut(rows.clone(), columns));
-            }
-        }
-        out.numbers().chain(state.numbers()).collect()
+        self.in_chunks(isa, cuts)
     }
 
     fn textbook(&self) -> Vec<f64> {
@@ -80,6 +65,41 @@ impl Case for Conv {
     }
 }
 
+impl Recurrence for Conv {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn state(&self) -> Matrix {
+        self.operands().state
+    }
+
+    fn go(
+        &self,
+        isa: Isa,
+        parts: Cuts,
+        rows: Range<usize>,
+        span: Span,
+        state: &mut Matrix,
+    ) -> Matrix {
+        let Operands { x, weight, bias, .. } = self.operands();
+        let answers = span.answered(rows.len());
+        let mut out = Matrix::nan(answers, self.channels);
+        for columns in parts.split(self.channels) {
+            let op = CausalConv {
+                x: x.view(rows.clone()).columns(columns.clone()),
+                weight: weight.view(0..self.d_conv).columns(columns.clone()),
+                bias: self.bias.then_some(&bias[columns.clone()]),
+                activation: if self.silu { ConvActivation::Silu } else { ConvActivation::Identity },
+            };
+            let mut state = state.part_mut(0..self.d_conv - 1, columns.clone());
+            let mut out = out.part_mut(0..answers, columns);
+            isa.causal_conv_span(&op, span, &mut state, &mut out);
+        }
+        out
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -88,6 +108,8 @@ proptest! {
         (rows, channels, d_conv) in (1..12_usize, 1..150_usize, 1..6_usize),
         (bias, silu, seed) in any::<(bool, bool, u64)>(),
     ) {
-        check(&Conv { rows, channels, d_conv, bias, silu, seed });
+        let case = Conv { rows, channels, d_conv, bias, silu, seed };
+        check(&case);
+        check_drafts(&case, seed);
     }
 }

@@ -1,7 +1,10 @@
+use std::ops::Range;
+
 use dynamax_kernels::Isa;
-use dynamax_kernels::ops::{SsdShape, StateSpaceDual};
+use dynamax_kernels::ops::{Span, SsdShape, StateSpaceDual};
 use proptest::prelude::*;
 
+use super::drafts::{Recurrence, check_drafts};
 use super::support::{Case, Cuts, Matrix, Random, check};
 
 #[derive(Clone, Copy, Debug)]
@@ -45,27 +48,7 @@ impl Case for Dual {
     const TOLERANCE: f64 = 1e-5;
 
     fn run(&self, isa: Isa, cuts: Cuts) -> Vec<f32> {
-        let Operands { xbc, dt, mut state, per_head: [dt_bias, a, d], shape } = self.operands();
-        let SsdShape { n_heads, d_state, head_dim, .. } = shape;
-        let mut out = Matrix::nan(self.rows, n_heads * head_dim);
-        for rows in cuts.chunks(self.rows) {
-            let op = StateSpaceDual {
-                xbc: xbc.view(rows.clone()),
-                dt: dt.view(rows.clone()),
-                dt_bias: &dt_bias,
-                a: &a,
-                d: &d,
-                shape,
-            };
-            for heads in cuts.split(n_heads) {
-                let mut state =
-                    state.part_mut(heads.start * d_state..heads.end * d_state, 0..head_dim);
-                let columns = heads.start * head_dim..heads.end * head_dim;
-                let mut out = out.part_mut(rows.clone(), columns);
-                isa.state_space_dual(&op, heads, &mut state, &mut out);
-            }
-        }
-        out.numbers().chain(state.numbers()).collect()
+        self.in_chunks(isa, cuts)
     }
 
     fn textbook(&self) -> Vec<f64> {
@@ -96,6 +79,45 @@ impl Case for Dual {
     }
 }
 
+impl Recurrence for Dual {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn state(&self) -> Matrix {
+        self.operands().state
+    }
+
+    fn go(
+        &self,
+        isa: Isa,
+        parts: Cuts,
+        rows: Range<usize>,
+        span: Span,
+        state: &mut Matrix,
+    ) -> Matrix {
+        let Operands { xbc, dt, per_head: [dt_bias, a, d], shape, .. } = self.operands();
+        let SsdShape { n_heads, d_state, head_dim, .. } = shape;
+        let answers = span.answered(rows.len());
+        let mut out = Matrix::nan(answers, n_heads * head_dim);
+        let op = StateSpaceDual {
+            xbc: xbc.view(rows.clone()),
+            dt: dt.view(rows),
+            dt_bias: &dt_bias,
+            a: &a,
+            d: &d,
+            shape,
+        };
+        for heads in parts.split(n_heads) {
+            let mut state = state.part_mut(heads.start * d_state..heads.end * d_state, 0..head_dim);
+            let columns = heads.start * head_dim..heads.end * head_dim;
+            let mut out = out.part_mut(0..answers, columns);
+            isa.state_space_dual_span(&op, span, heads, &mut state, &mut out);
+        }
+        out
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
@@ -105,6 +127,8 @@ proptest! {
         (d_state, head_dim) in (1..20_usize, 1..100_usize),
         seed: u64,
     ) {
-        check(&Dual { rows, n_groups, heads_per_group, d_state, head_dim, seed });
+        let case = Dual { rows, n_groups, heads_per_group, d_state, head_dim, seed };
+        check(&case);
+        check_drafts(&case, seed);
     }
 }

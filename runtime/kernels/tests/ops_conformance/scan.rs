@@ -1,7 +1,10 @@
+use std::ops::Range;
+
 use dynamax_kernels::Isa;
-use dynamax_kernels::ops::SelectiveScan;
+use dynamax_kernels::ops::{SelectiveScan, Span};
 use proptest::prelude::*;
 
+use super::drafts::{Recurrence, check_drafts};
 use super::support::{Case, Cuts, Matrix, Random, check};
 
 #[derive(Clone, Copy, Debug)]
@@ -43,22 +46,7 @@ impl Case for Scan {
     const TOLERANCE: f64 = 1e-5;
 
     fn run(&self, isa: Isa, cuts: Cuts) -> Vec<f32> {
-        let Operands { x, dt, bc, a, mut state, d } = self.operands();
-        let mut out = Matrix::nan(self.rows, self.channels);
-        for rows in cuts.chunks(self.rows) {
-            for columns in cuts.split(self.channels) {
-                let op = SelectiveScan {
-                    x: x.view(rows.clone()).columns(columns.clone()),
-                    dt: dt.view(rows.clone()).columns(columns.clone()),
-                    bc: bc.view(rows.clone()),
-                    a: a.view(0..self.d_state).columns(columns.clone()),
-                    d: &d[columns.clone()],
-                };
-                let mut state = state.part_mut(0..self.d_state, columns.clone());
-                isa.selective_scan(&op, &mut state, &mut out.part_mut(rows.clone(), columns));
-            }
-        }
-        out.numbers().chain(state.numbers()).collect()
+        self.in_chunks(isa, cuts)
     }
 
     fn textbook(&self) -> Vec<f64> {
@@ -82,11 +70,49 @@ impl Case for Scan {
     }
 }
 
+impl Recurrence for Scan {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn state(&self) -> Matrix {
+        self.operands().state
+    }
+
+    fn go(
+        &self,
+        isa: Isa,
+        parts: Cuts,
+        rows: Range<usize>,
+        span: Span,
+        state: &mut Matrix,
+    ) -> Matrix {
+        let Operands { x, dt, bc, a, d, .. } = self.operands();
+        let answers = span.answered(rows.len());
+        let mut out = Matrix::nan(answers, self.channels);
+        for columns in parts.split(self.channels) {
+            let op = SelectiveScan {
+                x: x.view(rows.clone()).columns(columns.clone()),
+                dt: dt.view(rows.clone()).columns(columns.clone()),
+                bc: bc.view(rows.clone()),
+                a: a.view(0..self.d_state).columns(columns.clone()),
+                d: &d[columns.clone()],
+            };
+            let mut state = state.part_mut(0..self.d_state, columns.clone());
+            let mut out = out.part_mut(0..answers, columns);
+            isa.selective_scan_span(&op, span, &mut state, &mut out);
+        }
+        out
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn scans_agree(rows in 1..8_usize, channels in 1..150_usize, d_state in 1..18_usize, seed: u64) {
-        check(&Scan { rows, channels, d_state, seed });
+        let case = Scan { rows, channels, d_state, seed };
+        check(&case);
+        check_drafts(&case, seed);
     }
 }

@@ -1,0 +1,224 @@
+//! Drafts that are verified: whatever was drafted, the answers are those of full depth, bit for bit.
+
+use dynamax_bundle::{Bundle, DType, StateMode};
+use dynamax_engine::decoder::Crew;
+use dynamax_engine::{
+    Decoder, ExitError, ExitSettings, Line, LoadError, Loaded, Probed, Settings, Team,
+};
+use dynamax_kernels::Isa;
+use dynamax_tests::{Hybrid, Random, VOCAB_SIZE, flat, hybrid};
+
+const CONTEXT: u32 = 128;
+const PROMPT: [u32; 5] = [3, 1, 4, 1, 5];
+/// Longer than the sliding window several times.
+const ANSWER: usize = 90;
+/// A token of each round may be fed and forgotten behind the last one.
+const MOST_DRAFTS: u32 = 6;
+
+fn settings(drafts: u32) -> Settings {
+    Settings { head_rows: drafts + 1, drafts, ..Settings::new(CONTEXT, 8) }
+}
+
+fn with_decoder<R>(
+    model: &Hybrid,
+    settings: Settings,
+    (isa, crew): (Isa, Crew<'_>),
+    run: impl FnOnce(&mut Decoder<'_>) -> R,
+) -> R {
+    let bundle = Bundle::parse(model.bytes()).expect("sound");
+    let program = bundle.program_buf().expect("checked");
+    let section = |index: u16| bundle.section(index.into());
+    let loaded = Loaded::new(program, section, 4096, settings).expect("fits");
+    let mut memory = vec![Line::ZERO; loaded.model().memory_lines()];
+    run(&mut Decoder::new(loaded.model(), &mut memory, isa, crew))
+}
+
+fn largest(logits: &[f32]) -> u32 {
+    Isa::reference().argmax(logits) as u32
+}
+
+/// Tokens with the logits behind each.
+type Answer = Vec<(u32, Vec<f32>)>;
+
+/// What full depth says.
+fn full_depth(model: &Hybrid) -> Answer {
+    with_decoder(model, settings(0), (Isa::detect(), Crew::Alone), |decoder| {
+        let mut token = largest(decoder.feed(&PROMPT).expect("accepted"));
+        let mut answer = Vec::new();
+        for _ in 0..ANSWER {
+            answer.push((token, decoder.feed(&[token]).expect("accepted").to_vec()));
+            token = largest(decoder.logits());
+        }
+        answer
+    })
+}
+
+/// Where tokens leave, and what is drafted behind them.
+struct Way {
+    /// In how many of a hundred cases a token leaves at an exit.
+    leaves: u32,
+    /// In how many of a hundred cases the draft is right, whatever the exit says.
+    right: u32,
+    drafts: u32,
+}
+
+/// The same answer in rounds of drafts; how many of them were right, and all.
+fn in_rounds(decoder: &mut Decoder<'_>, expected: &Answer, way: &Way) -> (Answer, usize, usize) {
+    let exits = ExitSettings { drafts: true, ..ExitSettings::default() };
+    decoder.use_exits(Some(exits)).expect("can draft");
+    let mut token = largest(decoder.feed(&PROMPT).expect("accepted"));
+    let (mut answer, mut random) = (Answer::new(), Random::new(u64::from(way.drafts)));
+    let (mut right, mut all) = (0, 0);
+    let leave = |probed: Probed| {
+        let seed = u64::from(probed.position) * 7 + probed.exit as u64;
+        Random::new(seed).below(100) < way.leaves
+    };
+    while answer.len() < ANSWER {
+        if decoder.accept(token) {
+            right += 1;
+        } else {
+            all += round(decoder, expected, (token, answer.len()), &leave, way, &mut random);
+        }
+        answer.push((token, decoder.logits().to_vec()));
+        token = largest(decoder.logits());
+    }
+    (answer, right, all)
+}
+
+/// Feeds a token, and drafts until the last layer has been asked; the number of drafts.
+fn round(
+    decoder: &mut Decoder<'_>,
+    expected: &Answer,
+    (token, at): (u32, usize),
+    leave: &(impl Fn(Probed) -> bool + Sync),
+    way: &Way,
+    random: &mut Random,
+) -> usize {
+    let mut token = token;
+    for draft in 0.. {
+        let room = draft + at < ANSWER + 8;
+        let outcome = decoder.step(token, |probed| room && leave(probed)).expect("accepted");
+        if outcome.reach == 2 || outcome.segment == outcome.reach && decoder.waiting() == 0 {
+            return draft;
+        }
+        let says = largest(decoder.logits());
+        let known = expected.get(at + draft + 1).map(|(token, _)| *token);
+        token = match known.filter(|_| random.below(100) < way.right) {
+            Some(known) => known,
+            None => says,
+        };
+    }
+    unreachable!("rounds end")
+}
+
+fn assert_same(found: &Answer, expected: &Answer, what: &str) {
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert_eq!(found.0, expected.0, "token {index}, {what}");
+        assert!(found.1 == expected.1, "logits behind token {index}, {what}");
+    }
+}
+
+#[test]
+fn verified_answers_are_those_of_full_depth_bit_for_bit() {
+    let team = Team::new(3).expect("threads start");
+    let models = [
+        hybrid(DType::F32, DType::F32),
+        hybrid(DType::Q8, DType::F16),
+        flat(DType::Q4, DType::F16),
+    ];
+    let mut ways: Vec<(Isa, Crew<'_>)> = Isa::available().map(|isa| (isa, Crew::Alone)).collect();
+    ways.push((Isa::detect(), Crew::Team(&team)));
+    for (index, model) in models.iter().enumerate() {
+        let expected = full_depth(model);
+        for (isa, crew) in &ways {
+            for drafts in [1, 2, MOST_DRAFTS] {
+                for (leaves, right) in [(100, 100), (60, 70), (100, 0), (30, 100), (0, 0)] {
+                    let way = Way { leaves, right, drafts };
+                    let what = format!(
+                        "model {index}, {isa:?}, {} threads, {drafts} drafts, {leaves} % leave, {right} % right",
+                        crew.threads()
+                    );
+                    let (found, accepted, drafted) =
+                        with_decoder(model, settings(drafts), (*isa, *crew), |decoder| {
+                            in_rounds(decoder, &expected, &way)
+                        });
+                    assert_same(&found, &expected, &what);
+                    assert_eq!(drafted == 0, leaves == 0, "{drafted} drafts, {what}");
+                    if right == 100 && leaves > 0 {
+                        assert!(
+                            accepted + 2 * MOST_DRAFTS as usize >= drafted,
+                            "{accepted} of {drafted}: {what}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_state_that_went_over_a_wrong_draft_answers_otherwise() {
+    // What the test above would find if nothing went back.
+    let model = hybrid(DType::Q8, DType::F16);
+    let expected = full_depth(&model);
+    with_decoder(&model, settings(1), (Isa::detect(), Crew::Alone), |decoder| {
+        decoder.feed(&PROMPT).expect("accepted");
+        decoder.feed(&[expected[0].0]).expect("accepted");
+        let wrong = (expected[1].0 + 1) % VOCAB_SIZE;
+        decoder.feed(&[wrong]).expect("accepted");
+        let found = decoder.feed(&[expected[1].0]).expect("accepted");
+        assert!(found != expected[1].1, "the wrong token left a trace");
+    });
+}
+
+#[test]
+fn drafts_that_nobody_accepts_are_forgotten_by_whatever_is_fed_next() {
+    let model = hybrid(DType::Q4, DType::F16);
+    let expected = full_depth(&model);
+    let run = |between: fn(&mut Decoder<'_>)| {
+        with_decoder(&model, settings(4), (Isa::detect(), Crew::Alone), |decoder| {
+            let exits = ExitSettings { drafts: true, ..ExitSettings::default() };
+            decoder.use_exits(Some(exits)).expect("can draft");
+            decoder.feed(&PROMPT).expect("accepted");
+            decoder.step(expected[0].0, |_| true).expect("accepted");
+            for wrong in [7, 8] {
+                decoder.step(wrong, |_| true).expect("accepted");
+            }
+            between(decoder);
+            decoder.feed(&[expected[1].0]).expect("accepted").to_vec()
+        })
+    };
+    let ways: [fn(&mut Decoder<'_>); 3] = [
+        |_| (),
+        |decoder| decoder.catch_up(),
+        |decoder| {
+            decoder.step(9, |_| false).expect("accepted");
+        },
+    ];
+    for (index, way) in ways.into_iter().enumerate() {
+        assert!(run(way) == expected[1].1, "way {index}");
+    }
+}
+
+#[test]
+fn what_cannot_be_verified_is_refused() {
+    let model = hybrid(DType::Q8, DType::F16);
+    let refused = |settings, exits| {
+        with_decoder(&model, settings, (Isa::detect(), Crew::Alone), |decoder| {
+            decoder.use_exits(Some(exits))
+        })
+    };
+    let drafts = ExitSettings { drafts: true, ..ExitSettings::default() };
+    assert_eq!(refused(settings(0), drafts), Err(ExitError::Drafts), "nothing was planned");
+    let skip = ExitSettings { state: StateMode::Skip, ..drafts };
+    assert_eq!(refused(settings(3), skip), Err(ExitError::Drafts), "state is not exact");
+    let many = ExitSettings { pending_max: 4, ..drafts };
+    assert_eq!(refused(settings(3), many), Err(ExitError::Pending { found: 4, most: 3 }), "more");
+
+    let bundle = Bundle::parse(model.bytes()).expect("sound");
+    let program = bundle.program_buf().expect("checked");
+    let section = |index: u16| bundle.section(index.into());
+    let settings = Settings { head_rows: 3, drafts: 3, ..Settings::new(CONTEXT, 8) };
+    let refused = Loaded::new(program, section, 4096, settings).map(|_| ());
+    assert_eq!(refused.unwrap_err(), LoadError::Drafts { found: 3, most: 2 }, "logits of 4 rows");
+}
