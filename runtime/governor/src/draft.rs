@@ -1,23 +1,41 @@
 //! How many tokens to draft before they are verified, and whether to draft at all.
 //!
 //! With a chance `α` that a draft is right, `k` drafts and their verification yield `(1 − α^(k+1)) / (1 − α)` tokens (Leviathan
-//! et al. 2023, equation 1). They cost `k + 1` passes through the segments up to the exit, one pass through the rest with
-//! `k + 1` rows, and `k` heads more than a single token has. A bad exit makes this a loss, so below a gain of a tenth nothing
-//! is drafted; from time to time it is tried again, because texts change.
+//! et al. 2023, equation 1). A round with `d` drafts costs `A + B·d`: `A` is a token through all layers, `B` one more draft and
+//! one more row to verify. Both are fitted to the rounds that were seen, beside the mean cost of a token that is not drafted
+//! at all, so that whether drafting pays is measured and not believed:
+//!
+//! ```text
+//! Plain ──▶ Trial ──▶ On ◀──▶ Plain      a few tokens without drafts, to know what they cost now
+//!              └──────┴──▶ Off ──▶ Trial   it does not pay; tried again, each time later
+//! ```
 
-/// Least gain for which drafting is worth its trouble.
-const LEAST_GAIN: f32 = 1.1;
+/// Tokens without drafts before a trial.
+const PLAIN: u16 = 4;
 
-/// Tokens without drafts before drafting is tried again.
-const PAUSE: u16 = 256;
+/// Tokens while drafting after which some without drafts are measured again.
+const REFRESH: u16 = 96;
 
-/// Rounds of a trial.
-const TRIAL: u16 = 16;
+/// Rounds of a trial, and after how many it is given up if it costs far more.
+const TRIAL: u16 = 10;
+const HOPELESS: u16 = 4;
 
-/// How much of a round's acceptance is taken over.
+/// Gain below which a trial is given up at once, a trial fails, and drafting is switched off.
+const LEAST: (f32, f32, f32) = (0.8, 1.02, 1.0);
+
+/// Tokens without drafts before drafting is tried again: first, and at most.
+const PAUSE: (u16, u16) = (256, 4096);
+
+/// How much of what was seen is kept with each round.
+const KEPT: f32 = 1.0 - 1.0 / 48.0;
+
+/// How much of a round's acceptance is taken over, for each draft.
 const RATE: f32 = 1.0 / 32.0;
 
-/// What a round consists of, in any one unit of cost.
+/// Drafts that the prior knows of.
+const PRIOR_DRAFTS: f32 = 4.0;
+
+/// What a round consists of by the cost model, in any one unit of cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoundCost {
     /// A token through the segments up to the draft's exit, with the head.
@@ -28,54 +46,188 @@ pub struct RoundCost {
     pub more: f32,
 }
 
+/// What became of a token that was not drafted, or of a round.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RoundSeen {
+    /// Drafts were allowed.
+    pub drafted: bool,
+    /// Drafts.
+    pub drafts: u32,
+    /// Those of them that were right.
+    pub agreed: u32,
+    /// Tokens that it yielded.
+    pub tokens: u32,
+    /// What it cost.
+    pub cost: f32,
+}
+
+/// A mean in which the past fades.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Fading {
+    sum: f32,
+    weight: f32,
+}
+
+impl Fading {
+    fn add(&mut self, value: f32, weight: f32) {
+        self.sum = self.sum * KEPT + value;
+        self.weight = self.weight * KEPT + weight;
+    }
+
+    fn mean(&self) -> f32 {
+        self.sum / self.weight.max(f32::MIN_POSITIVE)
+    }
+}
+
+/// What rounds cost, as a line over the number of their drafts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Line {
+    weight: f32,
+    d: f32,
+    dd: f32,
+    cost: f32,
+    d_cost: f32,
+}
+
+impl Line {
+    fn add(&mut self, drafts: f32, cost: f32) {
+        let fade = |sum: f32, value: f32| sum * KEPT + value;
+        self.weight = fade(self.weight, 1.0);
+        self.d = fade(self.d, drafts);
+        self.dd = fade(self.dd, drafts * drafts);
+        self.cost = fade(self.cost, cost);
+        self.d_cost = fade(self.d_cost, drafts * cost);
+    }
+
+    /// A round without drafts, and each draft.
+    fn fit(&self) -> (f32, f32) {
+        let spread = self.weight * self.dd - self.d * self.d;
+        let mean = self.cost / self.weight.max(f32::MIN_POSITIVE);
+        if spread <= 1e-3 * self.weight * self.weight {
+            return (mean, mean);
+        }
+        let slope = (self.weight * self.d_cost - self.d * self.cost) / spread;
+        let start = (self.cost - slope * self.d) / self.weight;
+        (start.max(0.1 * mean), slope.max(0.01 * mean))
+    }
+}
+
+/// What drafting is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// So many tokens without drafts, then a trial or, if that has been, drafts.
+    Plain { left: u16, tried: bool },
+    /// Rounds so far.
+    Trial { rounds: u16 },
+    /// Tokens since the last without drafts.
+    On { tokens: u16 },
+    /// So many tokens without drafts, then a trial.
+    Off { left: u16 },
+}
+
 /// What is known of drafts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Drafting {
     acceptance: f32,
     most: u8,
+    phase: Phase,
     pause: u16,
-    trial: u16,
+    /// Cost of a token that is not drafted.
+    plain: Fading,
+    /// Cost of rounds, by their tokens.
+    rounds: Fading,
+    line: Line,
 }
 
 impl Drafting {
     /// Begins with a trial.
     #[must_use]
     pub fn new(most: u8, acceptance: f32) -> Self {
-        Self { acceptance: acceptance.clamp(0.0, 0.99), most, pause: 0, trial: TRIAL }
-    }
-
-    /// Learns from a round: how many of its drafts were right.
-    pub fn learn(&mut self, agreed: u32, of: u32) {
-        if of == 0 {
-            self.pause = self.pause.saturating_sub(1);
-            if self.pause == 0 && self.trial == 0 {
-                self.trial = TRIAL;
-            }
-            return;
+        Self {
+            acceptance: acceptance.clamp(0.0, 0.99),
+            most,
+            phase: Phase::Plain { left: PLAIN, tried: false },
+            pause: PAUSE.0,
+            plain: Fading::default(),
+            rounds: Fading::default(),
+            line: Line::default(),
         }
-        // The first wrong draft ends a round: that many successes, and at most one failure.
-        let tried = (agreed + 1).min(of);
-        let share = agreed as f32 / tried as f32;
-        let weight = (RATE * tried as f32).min(0.5);
-        self.acceptance = (self.acceptance + weight * (share - self.acceptance)).clamp(0.0, 0.99);
-        self.trial = self.trial.saturating_sub(1);
     }
 
-    /// The number of drafts that gains most; 0 where none gains enough.
+    /// Learns from a token or a round.
+    pub fn learn(&mut self, seen: &RoundSeen) {
+        let tokens = seen.tokens.max(1);
+        if seen.drafted {
+            self.rounds.add(seen.cost, tokens as f32);
+            self.line.add(seen.drafts as f32, seen.cost);
+        } else {
+            self.plain.add(seen.cost, tokens as f32);
+        }
+        if seen.drafts > 0 {
+            // The first wrong draft ends a round: that many successes, and at most one failure.
+            let tried = (seen.agreed + 1).min(seen.drafts) as f32;
+            let share = seen.agreed as f32 / tried;
+            let weight = (RATE * tried).min(0.5);
+            self.acceptance += weight * (share.min(1.0) - self.acceptance);
+            self.acceptance = self.acceptance.clamp(0.0, 0.99);
+        }
+        self.phase = self.next(seen.drafted, tokens as u16);
+    }
+
+    fn next(&mut self, drafted: bool, tokens: u16) -> Phase {
+        let gain = self.measured_gain();
+        match self.phase {
+            Phase::Plain { left, tried } => match (left.saturating_sub(tokens), tried) {
+                (0, true) => Phase::On { tokens: 0 },
+                (0, false) => self.trial(),
+                (left, tried) => Phase::Plain { left, tried },
+            },
+            Phase::Trial { rounds } if drafted => match rounds + 1 {
+                HOPELESS.. if gain < LEAST.0 => self.off(),
+                TRIAL.. if gain < LEAST.1 => self.off(),
+                TRIAL.. => {
+                    self.pause = PAUSE.0;
+                    Phase::On { tokens: 0 }
+                }
+                rounds => Phase::Trial { rounds },
+            },
+            Phase::On { tokens: before } if drafted => match before.saturating_add(tokens) {
+                _ if gain < LEAST.2 => self.off(),
+                REFRESH.. => Phase::Plain { left: 2, tried: true },
+                tokens => Phase::On { tokens },
+            },
+            Phase::Off { left } => match left.saturating_sub(tokens) {
+                0 => self.trial(),
+                left => Phase::Off { left },
+            },
+            same => same,
+        }
+    }
+
+    fn trial(&mut self) -> Phase {
+        self.rounds = Fading::default();
+        Phase::Trial { rounds: 0 }
+    }
+
+    fn off(&mut self) -> Phase {
+        let left = self.pause;
+        self.pause = (self.pause * 2).min(PAUSE.1);
+        Phase::Off { left }
+    }
+
+    /// The number of drafts that gains most; 0 where nothing is to be drafted now.
     pub fn length(&mut self, cost: &RoundCost) -> u8 {
-        if self.pause > 0 {
+        if !matches!(self.phase, Phase::Trial { .. } | Phase::On { .. }) {
             return 0;
         }
         let gain_of = |k: &u8| self.gain(*k, cost);
-        let best = (1..=self.most).max_by(|a, b| gain_of(a).total_cmp(&gain_of(b)));
-        match best {
-            Some(best) if self.gain(best, cost) >= LEAST_GAIN => best,
-            Some(_) if self.trial > 0 => 1,
-            _ => {
-                self.pause = PAUSE;
-                0
-            }
-        }
+        (1..=self.most).max_by(|a, b| gain_of(a).total_cmp(&gain_of(b))).unwrap_or(0)
+    }
+
+    /// True while nothing is drafted because it does not pay.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        matches!(self.phase, Phase::Off { .. })
     }
 
     /// Chance that a draft is right.
@@ -84,7 +236,24 @@ impl Drafting {
         self.acceptance
     }
 
-    /// Tokens for the cost of one at full depth.
+    /// Chance of being right from which a token is worth drafting: what it costs if it is wrong, against what it saves if it
+    /// is right.
+    #[must_use]
+    pub fn least_chance(&self, cost: &RoundCost) -> f32 {
+        let (round, draft) = self.costs(cost);
+        (draft / round.max(f32::MIN_POSITIVE)).clamp(0.05, 0.98)
+    }
+
+    /// Tokens for the cost of one that is not drafted, as measured; 1 while nothing is known.
+    #[must_use]
+    pub fn measured_gain(&self) -> f32 {
+        if self.rounds.weight <= 0.0 || self.plain.weight <= 0.0 {
+            return 1.0;
+        }
+        self.plain.mean() / self.rounds.mean().max(f32::MIN_POSITIVE)
+    }
+
+    /// Tokens for the cost of one that is not drafted, by what rounds cost.
     #[must_use]
     pub fn gain(&self, drafts: u8, cost: &RoundCost) -> f32 {
         let (mut tokens, mut chance) = (1.0, 1.0);
@@ -92,9 +261,22 @@ impl Drafting {
             chance *= self.acceptance;
             tokens += chance;
         }
-        let k = f32::from(drafts);
-        let round = (k + 1.0) * cost.draft + cost.rest + k * cost.more;
-        tokens * (cost.draft + cost.rest) / round.max(f32::MIN_POSITIVE)
+        let (round, draft) = self.costs(cost);
+        let plain =
+            if self.plain.weight > 0.0 { self.plain.mean() } else { cost.draft + cost.rest };
+        tokens * plain / (round + f32::from(drafts) * draft).max(f32::MIN_POSITIVE)
+    }
+
+    /// A round without drafts, and each draft: the cost model's, until rounds were seen.
+    fn costs(&self, cost: &RoundCost) -> (f32, f32) {
+        // The model may be of another machine: its scale is that of tokens that were seen.
+        let model = cost.draft + cost.rest;
+        let scale = if self.plain.weight > 0.0 { self.plain.mean() / model } else { 1.0 };
+        let mut line = self.line;
+        let draft = cost.draft + cost.more;
+        line.add(0.0, scale * model);
+        line.add(PRIOR_DRAFTS, scale * (model + PRIOR_DRAFTS * draft));
+        line.fit()
     }
 }
 
@@ -105,47 +287,86 @@ mod tests {
     /// Exit at a quarter of the depth; a further row costs a tenth of the first.
     const COST: RoundCost = RoundCost { draft: 0.25, rest: 0.75, more: 0.075 };
 
+    /// Runs tokens on a machine where a round of `d` drafts costs `1 + slope·d`, and each draft is right with a chance; the
+    /// tokens for the cost of one, and how many were drafted.
+    fn run(drafting: &mut Drafting, slope: f32, chance: f32, tokens: u32) -> (f32, u32) {
+        let (mut cost, mut made, mut drafted, mut random) = (0.0, 0, 0, 12345_u32);
+        while made < tokens {
+            let length = u32::from(drafting.length(&COST));
+            let mut agreed = 0;
+            for _ in 0..length {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                if (random >> 8) as f32 / (1 << 24) as f32 >= chance {
+                    break;
+                }
+                agreed += 1;
+            }
+            let of_round = 1.0 + slope * length as f32;
+            let seen = RoundSeen {
+                drafted: length > 0,
+                drafts: length,
+                agreed,
+                tokens: agreed + 1,
+                cost: of_round,
+            };
+            drafting.learn(&seen);
+            (cost, made) = (cost + of_round, made + agreed + 1);
+            drafted += length;
+        }
+        (made as f32 / cost, drafted)
+    }
+
     #[test]
     fn the_gain_is_that_of_the_formula() {
         // α = 0.8, k = 4: (1 − 0.8⁵)/0.2 = 3.3616 tokens for 5·0.25 + 0.75 + 0.3 = 2.3.
         let drafting = Drafting::new(8, 0.8);
-        assert!(
-            (drafting.gain(4, &COST) - 3.3616 / 2.3).abs() < 1e-3,
-            "{}",
-            drafting.gain(4, &COST)
-        );
-        assert!((drafting.gain(0, &COST) - 1.0).abs() < 1e-6, "no drafts, no gain");
+        let gain = drafting.gain(4, &COST);
+        assert!((gain - 3.3616 / 2.3).abs() < 1e-3, "{gain}");
+        assert!((drafting.gain(0, &COST) - 1.0).abs() < 1e-3, "no drafts, no gain");
     }
 
     #[test]
-    fn good_drafts_are_long_and_bad_ones_are_switched_off() {
-        assert!(Drafting::new(8, 0.95).length(&COST) >= 5, "nearly always right");
-        assert!((1..=3).contains(&Drafting::new(8, 0.6).length(&COST)), "often wrong");
-        let mut bad = Drafting::new(8, 0.1);
-        for _ in 0..TRIAL {
-            assert_eq!(bad.length(&COST), 1, "a trial first");
-            bad.learn(0, 1);
+    fn good_drafts_are_long_and_doubtful_ones_short() {
+        for (chance, lengths) in [(0.97, 5..=8), (0.6, 1..=3)] {
+            let mut drafting = Drafting::new(8, 0.7);
+            run(&mut drafting, 0.325, chance, 300);
+            while drafting.length(&COST) == 0 {
+                run(&mut drafting, 0.325, chance, 1);
+            }
+            let length = drafting.length(&COST);
+            assert!(lengths.contains(&length), "{length} drafts of a chance of {chance}");
         }
-        assert_eq!(bad.length(&COST), 0, "then off");
     }
 
     #[test]
-    fn drafting_is_tried_again_after_a_pause() {
-        let mut drafting = Drafting::new(4, 0.0);
-        for _ in 0..TRIAL {
-            drafting.learn(0, 1);
+    fn what_rounds_cost_is_learned_where_the_model_is_wrong() {
+        // A draft costs twice what the model thinks.
+        let mut drafting = Drafting::new(8, 0.7);
+        run(&mut drafting, 0.65, 0.97, 300);
+        let (round, draft) = drafting.costs(&COST);
+        assert!((round - 1.0).abs() < 0.1 && (draft - 0.65).abs() < 0.05, "{round} {draft}");
+        let least = drafting.least_chance(&COST);
+        assert!((least - 0.65).abs() < 0.1, "worth it where more likely right: {least}");
+    }
+
+    #[test]
+    fn drafts_that_do_not_pay_are_off_within_32_tokens_and_cost_two_percent_at_most() {
+        for (slope, chance) in [(0.325, 0.0), (0.6, 0.3), (1.1, 0.9), (0.5, 0.1)] {
+            let mut drafting = Drafting::new(8, 0.7);
+            run(&mut drafting, slope, chance, 32);
+            assert!(matches!(drafting.phase, Phase::Off { .. }), "{slope} {chance}: {drafting:?}");
+            let mut drafting = Drafting::new(8, 0.7);
+            let (gain, _) = run(&mut drafting, slope, chance, 512);
+            assert!(gain > 0.98, "{slope} {chance}: {gain}");
         }
-        assert_eq!(drafting.length(&COST), 0, "off");
-        let mut tokens = 0;
-        while drafting.length(&COST) == 0 {
-            drafting.learn(0, 0);
-            tokens += 1;
-            assert!(tokens <= PAUSE, "never tried again");
-        }
-        for _ in 0..60 {
-            drafting.learn(1, 1);
-        }
-        assert!(drafting.length(&COST) >= 1, "and found good: {}", drafting.acceptance());
-        assert!(drafting.gain(1, &COST) > LEAST_GAIN, "{}", drafting.gain(1, &COST));
+    }
+
+    #[test]
+    fn drafts_that_pay_are_used_and_found_again_after_a_pause() {
+        let mut drafting = Drafting::new(8, 0.7);
+        let (gain, _) = run(&mut drafting, 0.325, 0.0, 100);
+        assert!(gain < 1.0 && drafting.length(&COST) == 0, "off");
+        let (gain, drafted) = run(&mut drafting, 0.325, 0.95, 2000);
+        assert!(gain > 1.4 && drafted > 1000, "{gain}, {drafted} drafts");
     }
 }

@@ -86,6 +86,7 @@ struct Allowed {
     deepest: usize,
     in_time: usize,
     expected_uj: f32,
+    drafts: u8,
 }
 
 impl Governor {
@@ -161,8 +162,13 @@ impl Governor {
         self.limit_energy(&costs, &mut limits);
         let catch_up_now = self.must_catch_up(&costs, &mut limits);
         let deepest = if catch_up_now { end } else { limits.deepest };
-        self.last =
-            Allowed { bucket, deepest, in_time, expected_uj: self.expected_uj(&costs, in_time) };
+        self.last = Allowed {
+            bucket,
+            deepest,
+            in_time,
+            expected_uj: self.expected_uj(&costs, in_time),
+            drafts: 0,
+        };
         self.change_mode(&limits, &costs);
         let mut decision = Decision {
             stop: self.mode == Mode::Stopped,
@@ -211,10 +217,7 @@ impl Governor {
         }
         match self.config.exits {
             Exits::Final => self.learn_exit(exit, &costs),
-            Exits::Drafts { .. } => {
-                let (agreed, of) = sample.revealed.map_or((0, 0), |rows| (rows.agreed, rows.of));
-                self.drafting.learn(u32::from(agreed), u32::from(of));
-            }
+            Exits::Drafts { .. } => self.learn_drafts(&sample, energy_uj),
         }
         if let (Some(rows), Exits::Final) = (sample.revealed, self.config.exits) {
             self.learn_agreement(u32::from(rows.agreed.min(rows.of)), u32::from(rows.of));
@@ -304,6 +307,12 @@ impl Governor {
     #[must_use]
     pub fn config(&self) -> &GovernorConfig {
         &self.config
+    }
+
+    /// What is known of drafts.
+    #[must_use]
+    pub fn drafting(&self) -> &Drafting {
+        &self.drafting
     }
 
     /// The corrections that measurements made to the model.

@@ -73,7 +73,7 @@ pub use cost::{
     context_bucket,
 };
 pub use decision::{Decision, Revealed, Sample};
-pub use draft::{Drafting, RoundCost};
+pub use draft::{Drafting, RoundCost, RoundSeen};
 pub use error::GovernorError;
 pub use event::Events;
 pub use governor::{Governor, MeterState, Metering, Outlook, Verdict};

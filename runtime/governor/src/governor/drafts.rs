@@ -3,10 +3,13 @@
 use super::Governor;
 use super::costs::Costs;
 use crate::cost::{Cost, MAX_SEGMENTS};
-use crate::decision::Decision;
-use crate::draft::RoundCost;
+use crate::decision::{Decision, Sample};
+use crate::draft::{RoundCost, RoundSeen};
 use crate::event::Events;
 use crate::mode::Mode;
+
+/// The threshold where nothing is known of exits: more likely settled than not.
+const UNCALIBRATED: f32 = 0.5;
 
 impl Governor {
     /// Decides about a round of drafts. Depth is not limited: a deadline or a budget below full depth gives way, and that is
@@ -26,45 +29,64 @@ impl Governor {
             deepest: end,
             in_time: end,
             expected_uj: costs.steady_uj[end],
+            drafts: 0,
         };
         self.change_mode(&limits, costs);
-        let draft_length = self.draft_length(costs, deadline_us);
+        let threshold = self.drafting_threshold(costs);
+        self.last.drafts = self.draft_length(costs, deadline_us);
         Decision {
             stop: self.mode == Mode::Stopped,
-            threshold: self.calibration.threshold(self.drafting_position()),
+            threshold,
             last_segment: end as u8,
             deadline_us,
             latest_start_us: [u32::MAX; MAX_SEGMENTS],
             catch_up_now: false,
-            draft_length,
+            draft_length: self.last.drafts,
             mode: self.mode,
             events: core::mem::take(&mut self.events),
         }
     }
 
-    /// Where exits are right three times in four: worth a draft.
-    fn drafting_position(&self) -> f32 {
+    /// Learns what became of the token, or the round of drafts, that the last decision was about.
+    pub(super) fn learn_drafts(&mut self, sample: &Sample, energy_uj: f32) {
+        let drafts = sample.revealed.map_or(0, |rows| u32::from(rows.of));
+        let agreed = sample.revealed.map_or(0, |rows| u32::from(rows.agreed));
+        let is_for_energy = self.budget_uj().is_some();
+        self.drafting.learn(&RoundSeen {
+            drafted: self.last.drafts > 0,
+            drafts,
+            agreed,
+            tokens: sample.tokens.into(),
+            cost: if is_for_energy { energy_uj } else { sample.elapsed_us as f32 },
+        });
+    }
+
+    /// The threshold at which a token is worth drafting.
+    fn drafting_threshold(&self, costs: &Costs) -> f32 {
+        if self.calibration.levels().len() == 1 {
+            return UNCALIBRATED;
+        }
+        // At full depth nothing leaves, and a round has no cost: strict comes first.
+        let strictest = self.calibration.threshold(1.0);
+        let least = self.drafting.least_chance(&self.round(costs, 1.0));
         let levels = 1..self.calibration.levels().len();
-        let is_good = |level: &usize| self.chance(*level as f32) <= 0.25;
-        levels.rev().find(is_good).unwrap_or(0) as f32
+        let is_good = |level: &usize| self.chance(*level as f32) <= 1.0 - least;
+        let level = levels.rev().find(is_good);
+        level.map_or(strictest, |level| self.calibration.threshold(level as f32))
     }
 
     fn draft_length(&mut self, costs: &Costs, deadline_us: Option<u32>) -> u8 {
-        let is_for_energy = self.budget_uj().is_some();
-        let unit = |cost: Cost| if is_for_energy { cost.uj } else { cost.us };
-        let round = self.round(costs, unit);
+        let round = self.round(costs, self.calibration.last());
         let mut length = if self.model.count() > 1 { self.drafting.length(&round) } else { 0 };
-        if length == 0 {
+        if self.drafting.is_off() {
             self.events.add(Events::DRAFTING_OFF);
         }
         // The round's first token is ready when the round is.
         if let Some(deadline) = deadline_us {
-            let round = self.round(costs, |cost| cost.us);
             let allowed = deadline as f32 / self.slowest.bound();
+            let time = self.round_of(costs, self.calibration.last(), |cost| cost.us);
             let takes = |drafts: u8| {
-                (f32::from(drafts) + 1.0) * round.draft
-                    + round.rest
-                    + f32::from(drafts) * round.more
+                (f32::from(drafts) + 1.0) * time.draft + time.rest + f32::from(drafts) * time.more
             };
             while length > 0 && takes(length) > allowed {
                 length -= 1;
@@ -73,18 +95,27 @@ impl Governor {
         length
     }
 
-    /// What a round consists of, in a unit of cost. Drafts leave where the calibration says that they do.
-    fn round(&self, costs: &Costs, unit: impl Fn(Cost) -> f32) -> RoundCost {
+    /// What a round consists of, in energy where there is a budget for it, or else in time.
+    fn round(&self, costs: &Costs, position: f32) -> RoundCost {
+        let is_for_energy = self.budget_uj().is_some();
+        self.round_of(costs, position, |cost| if is_for_energy { cost.uj } else { cost.us })
+    }
+
+    /// What a round consists of, in a unit of cost. Drafts leave where the calibration says that they do, or at the first exit
+    /// where nothing is known.
+    fn round_of(&self, costs: &Costs, position: f32, unit: impl Fn(Cost) -> f32) -> RoundCost {
         let end = self.model.count() - 1;
-        let position = self.drafting_position();
-        let early = self.calibration.early(position).max(1e-3);
+        let known = self.calibration.early(position);
+        let early = if known > 1e-3 { known } else { 1.0 };
         let mut round = RoundCost {
             draft: 0.0,
             rest: 0.0,
             more: unit(self.correction.of(MAX_SEGMENTS, self.model.head())),
         };
         for exit in 0..end {
-            let share = self.calibration.exit_share(position, exit) / early;
+            let is_first = f32::from(u8::from(exit == 0));
+            let known = self.calibration.exit_share(position, exit) / early;
+            let share = if early < 1.0 || known > 0.0 { known } else { is_first };
             round.draft += share * unit(costs.to_exit[exit]);
             let rows = (exit + 1..=end).map(|segment| unit(self.segment_row(segment)));
             round.more += share * rows.sum::<f32>();
