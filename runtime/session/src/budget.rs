@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use dynamax_bundle::{Bundle, Program, StateMode};
-use dynamax_config::{DeviceConfig, StatePolicy};
+use dynamax_config::{DeviceConfig, ExitMode, StatePolicy};
 use dynamax_engine::{ExitSettings, Outcome, Probed};
 use dynamax_governor::{
     Calibration, CostModel, Decision, Events, Governor, Level, MAX_LEVELS, MAX_SEGMENTS, Metering,
@@ -132,12 +132,17 @@ impl Budget {
     pub fn observe(&mut self, outcome: &Outcome, elapsed: Duration, energy: Option<Microjoules>) {
         let revealed = (outcome.revealed > 0)
             .then_some(Revealed { agreed: outcome.agreed as u16, of: outcome.revealed as u16 });
-        self.governor.observe(Sample {
+        self.observe_sample(Sample {
             catch_up_rows: outcome.caught_up as u16,
             energy,
             revealed,
             ..Sample::new(outcome.segment as u8, elapsed.as_micros().min(u32::MAX.into()) as u32)
         });
+    }
+
+    /// Learns what became of a token, or of a round of drafts.
+    pub fn observe_sample(&mut self, sample: Sample) {
+        self.governor.observe(sample);
     }
 }
 
@@ -149,11 +154,13 @@ pub(crate) fn exit_settings(config: &DeviceConfig) -> ExitSettings {
         StatePolicy::Skip => StateMode::Skip,
         StatePolicy::Deferred => StateMode::Deferred,
     };
+    let drafts = config.exit.mode == ExitMode::Verified;
     ExitSettings {
         state,
-        pending_max: WAITING,
-        reveals: state == StateMode::Deferred,
-        drafts: false,
+        // Of drafts as many as were planned.
+        pending_max: if drafts { 0 } else { WAITING },
+        reveals: state == StateMode::Deferred && !drafts,
+        drafts,
     }
 }
 

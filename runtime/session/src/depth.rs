@@ -8,6 +8,7 @@ use dynamax_engine::exits::Decay;
 use dynamax_engine::{ExitSettings, Probed, Thresholds};
 
 use crate::budget::{Budget, exit_settings};
+use crate::rounds::Rounds;
 
 /// How deep tokens go.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,8 @@ pub enum Depth {
     Fixed(Fixed),
     /// As deep as a budget allows.
     Budget(Box<Budget>),
+    /// Early, as drafts that the last layer verifies.
+    Verified(Box<Rounds>),
 }
 
 /// Fixed thresholds.
@@ -40,6 +43,17 @@ impl Depth {
             Self::Full => None,
             Self::Fixed(fixed) => Some(fixed.settings),
             Self::Budget(budget) => Some(budget.settings()),
+            Self::Verified(rounds) => Some(rounds.settings()),
+        }
+    }
+
+    /// The governor at work, if one is.
+    #[must_use]
+    pub fn budget(&self) -> Option<&Budget> {
+        match self {
+            Self::Full | Self::Fixed(_) => None,
+            Self::Budget(budget) => Some(budget),
+            Self::Verified(rounds) => Some(rounds.budget()),
         }
     }
 
@@ -47,7 +61,7 @@ impl Depth {
     /// token instead: see [`Budget::decide`].
     pub fn decision(&self, start: u32, length: u32) -> impl Fn(Probed) -> bool + Sync + use<> {
         let thresholds = match self {
-            Self::Full | Self::Budget(_) => Thresholds::all(f32::INFINITY),
+            Self::Full | Self::Budget(_) | Self::Verified(_) => Thresholds::all(f32::INFINITY),
             Self::Fixed(fixed) => Thresholds {
                 exits: fixed.thresholds,
                 decay: fixed.decay.map(|rate| Decay { rate, start, length }),
@@ -84,7 +98,8 @@ pub fn of_device(
             Ok(Depth::Budget(Box::new(budget)))
         }
         ExitMode::Verified => {
-            bail!("[exit] mode \"verified\" is not there yet: use \"budget\" or \"fixed\"")
+            let budget = Budget::new(bundle, program, config, None, threads)?;
+            Ok(Depth::Verified(Box::new(Rounds::new(budget))))
         }
     }
 }

@@ -4,12 +4,14 @@
 //! conversation does, costs its new tokens only; any other starts a new sequence. The answer is the same either way.
 
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dynamax_engine::{Decoder, ExitError, Line, Outcome as Step, Sampler, Sampling, StepError};
+use dynamax_governor::Microjoules;
 
 use crate::depth::Depth;
 use crate::metering::Metering;
+use crate::rounds::{Drafter, Tally};
 use crate::session::Session;
 
 /// What is asked for.
@@ -80,11 +82,19 @@ pub struct Outcome {
     pub revealed: u64,
     /// Of these, how many were those of full depth.
     pub agreed: u64,
+    /// Tokens that were drafted and verified.
+    pub drafts: Tally,
 }
 
 impl Outcome {
-    const START: Self =
-        Self { end: End::Length, reused: 0, first_token_ms: 0.0, revealed: 0, agreed: 0 };
+    const START: Self = Self {
+        end: End::Length,
+        reused: 0,
+        first_token_ms: 0.0,
+        revealed: 0,
+        agreed: 0,
+        drafts: Tally { drafted: 0, right: 0 },
+    };
 
     /// Share of the tokens compared that were those of full depth.
     #[must_use]
@@ -214,7 +224,11 @@ impl<'s> Generator<'s> {
         sampler.see(prompt);
         let outcome = self.speak(&mut sampler, &ask, started, listener);
         self.sampler_memory = memory;
-        outcome.map(|outcome| Outcome { reused, ..outcome })
+        let drafts = match &mut self.depth {
+            Depth::Verified(rounds) => rounds.end_sequence(),
+            _ => Tally::default(),
+        };
+        outcome.map(|outcome| Outcome { reused, drafts, ..outcome })
     }
 
     /// Makes the tokens behind the prompt.
@@ -230,8 +244,10 @@ impl<'s> Generator<'s> {
         let start = self.decoder.position();
         let last = self.session.model().program().segments.len() as u16 - 1;
         self.newest = Newest { segment: last, energy_mj: None };
-        if let Depth::Budget(budget) = &mut self.depth {
-            budget.begin_sequence();
+        match &mut self.depth {
+            Depth::Budget(budget) => budget.begin_sequence(),
+            Depth::Verified(rounds) => rounds.begin_sequence(),
+            Depth::Full | Depth::Fixed(_) => {}
         }
         for made in 0..ask.most_tokens {
             let token = self.choose(sampler, ask, since);
@@ -246,7 +262,12 @@ impl<'s> Generator<'s> {
                 return Ok(Outcome { end: End::Listener, ..outcome });
             }
             if made + 1 < ask.most_tokens {
-                let Some(step) = self.step(token.id, start, ask.most_tokens as u32)? else {
+                let room = ask.most_tokens - made - 2;
+                let step = match self.depth {
+                    Depth::Verified(_) => self.verified(token.id, room, sampler)?,
+                    _ => self.step(token.id, start, ask.most_tokens as u32)?,
+                };
+                let Some(step) = step else {
                     return Ok(Outcome { end: End::Meter, ..outcome });
                 };
                 self.fed.push(token.id);
@@ -288,6 +309,29 @@ impl<'s> Generator<'s> {
         let energy_mj = energy.map(|energy| energy.0 as f64 / 1e3);
         self.newest = Newest { segment: step.segment, energy_mj };
         Ok(Some(step))
+    }
+
+    /// Feeds a token of the answer, or finds that it was drafted; behind it at most `room` more are drafted.
+    fn verified(
+        &mut self,
+        token: u32,
+        room: usize,
+        sampler: &mut Sampler<'_>,
+    ) -> Result<Option<Step>, StepError> {
+        let Depth::Verified(rounds) = &mut self.depth else { return Ok(None) };
+        let context = self.decoder.position().into();
+        let metering = &mut self.metering;
+        if let Some(metering) = metering {
+            metering.start();
+        }
+        let mut drafting = Drafting { sampler, metering, context, energy: None };
+        if !rounds.step(&mut self.decoder, token, room, &mut drafting)? {
+            return Ok(None);
+        }
+        let energy_mj = drafting.energy.map_or(0.0, |energy| energy.0 as f64 / 1e3);
+        let segment = self.decoder.model().program().segments.len() as u16 - 1;
+        self.newest = Newest { segment, energy_mj: metering.is_some().then_some(energy_mj) };
+        Ok(Some(Step::default()))
     }
 
     /// Goes on behind what was fed if `prompt` does, and returns how much of it that is; else starts anew.
@@ -338,9 +382,13 @@ impl<'s> Generator<'s> {
         let segments = self.session.model().program().segments;
         let layers = |segment: usize| f64::from(segments[segment].layers.max(1));
         let Newest { segment, energy_mj } = self.newest;
-        let depth = layers(segment.into()) / layers(segments.len() - 1);
         let logits = self.decoder.logits();
         let id = sampler.choose(logits);
+        let segment = match &self.depth {
+            Depth::Verified(rounds) => rounds.drafted_behind(id).unwrap_or(segment),
+            _ => segment,
+        };
+        let depth = layers(segment.into()) / layers(segments.len() - 1);
         let probabilities = ask.alternatives.map(|count| log_probabilities(logits, id, count));
         let (logprob, alternatives) = probabilities.unzip();
         Token {
@@ -352,6 +400,27 @@ impl<'s> Generator<'s> {
             logprob,
             alternatives: alternatives.unwrap_or_default(),
         }
+    }
+}
+
+/// Drafts with the sampler of an answer, and measures what that takes.
+struct Drafting<'d, 's> {
+    sampler: &'d mut Sampler<'s>,
+    metering: &'d mut Option<Metering>,
+    context: u64,
+    energy: Option<Microjoules>,
+}
+
+impl Drafter for Drafting<'_, '_> {
+    fn draft(&mut self, logits: &[f32], drafts: &[u32]) -> u32 {
+        self.sampler.draft(logits, drafts)
+    }
+
+    fn stepped(&mut self, outcome: &Step, elapsed: Duration) -> Option<Microjoules> {
+        let metering = self.metering.as_mut()?;
+        let energy = metering.token(outcome, true, self.context, elapsed).ok()?;
+        self.energy = Some(Microjoules(self.energy.map_or(0, |sum| sum.0) + energy.0));
+        Some(energy)
     }
 }
 

@@ -90,8 +90,7 @@ fn outlook(settled: &Settled, bundle: &Bundle<'_>) -> Result<Option<String>> {
     let threads = settled.threads.map_or(here, std::num::NonZeroUsize::get);
     let program = bundle.program_buf()?;
     let depth = depth::of_device(&settled.config, bundle, &program.as_program(), threads)?;
-    let Depth::Budget(budget) = depth else { return Ok(None) };
-    Ok(Some(budget.outlook(0).to_string().trim().to_owned()))
+    Ok(depth.budget().map(|budget| budget.outlook(0).to_string().trim().to_owned()))
 }
 
 fn show(report: &Report) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use dynamax_bundle::{Bundle, PublicKey, Signature, Tensor, check_trust};
-use dynamax_config::{Backend, Board, DeviceConfig, show_bytes};
+use dynamax_config::{Backend, Board, DeviceConfig, ExitMode, show_bytes};
 use dynamax_engine::model::fit;
 use dynamax_session::{Contents, Options, Source, keys, settings};
 use dynamax_slots::{Directory, Slot, Slots, Start};
@@ -72,6 +72,8 @@ impl Settled {
             contents: Contents::Unverified,
             // Rows that waited are compared with what they had said, together.
             head_rows: Some(16),
+            drafts: (self.config.exit.mode == ExitMode::Verified)
+                .then_some(self.config.exit.draft_length),
             ..Options::default()
         }
     }

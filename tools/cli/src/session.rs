@@ -14,7 +14,7 @@ use dynamax_session::budget::Budget;
 use dynamax_session::depth::{Depth, Fixed, thresholds};
 use dynamax_session::metering::Metering;
 use dynamax_session::traffic::Ladder;
-use dynamax_session::{Contents, Options, Session, Source};
+use dynamax_session::{Contents, Options, Rounds, Session, Source};
 
 /// Which executor runs the Program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -35,6 +35,8 @@ pub(crate) enum ExitMode {
     Fixed,
     /// As deep as the energy and the latency of --config, --energy and --latency allow.
     Budget,
+    /// Tokens that leave early are drafts, which the last layer verifies: exactly the tokens of `off`, faster.
+    Verified,
 }
 
 /// What happens to the state of layers that a token did not reach.
@@ -84,6 +86,9 @@ pub(crate) struct DecodeArguments {
     /// Let thresholds fall along the answer, to nine tenths, at this rate (CALM's temperature, such as 4).
     #[arg(long, help_heading = "Exits")]
     pub(crate) decay: Option<f32>,
+    /// Most tokens drafted before they are verified (--exit verified), 1 to 16.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16), help_heading = "Exits")]
+    drafts: Option<u32>,
     /// Rows that may wait for deeper layers before they are caught up (--state deferred).
     #[arg(long, help_heading = "Exits")]
     pub(crate) waiting: Option<u32>,
@@ -133,6 +138,7 @@ impl DecodeArguments {
             context: self.context.or(device.model.context),
             rows: self.rows,
             head_rows: (self.reveal || device.exit.mode == Mode::Budget).then_some(HEAD_ROWS),
+            drafts: (device.exit.mode == Mode::Verified).then_some(device.exit.draft_length),
             memory_bytes: self.memory.or(device.device.memory).map(|Bytes(limit)| limit),
             contents: if self.no_verify { Contents::Unverified } else { Contents::Verified },
         };
@@ -154,8 +160,10 @@ impl DecodeArguments {
             Some(ExitMode::Off) => device.exit.mode = Mode::Off,
             Some(ExitMode::Fixed) => device.exit.mode = Mode::Fixed,
             Some(ExitMode::Budget) => device.exit.mode = Mode::Budget,
+            Some(ExitMode::Verified) => device.exit.mode = Mode::Verified,
             None => {}
         }
+        device.exit.draft_length = self.drafts.unwrap_or(device.exit.draft_length);
         device.budget.energy_per_token = self.energy.or(device.budget.energy_per_token);
         device.budget.latency_per_token = self.latency.or(device.budget.latency_per_token);
         device.power.meter = self.meter.unwrap_or(device.power.meter);
@@ -167,7 +175,7 @@ impl DecodeArguments {
         let device = self.device()?;
         match device.exit.mode {
             Mode::Off => {
-                self.refuse_unused()?;
+                self.refuse_fixed("it has no effect without early exits")?;
                 Ok(Depth::Full)
             }
             Mode::Fixed => self.fixed(session, &device).map(Depth::Fixed),
@@ -175,7 +183,9 @@ impl DecodeArguments {
                 self.budget(session, &device).map(|budget| Depth::Budget(Box::new(budget)))
             }
             Mode::Verified => {
-                bail!("exit mode \"verified\" is not there yet: use \"budget\" or \"fixed\"")
+                self.refuse_fixed("--exit verified chooses by itself what it drafts")?;
+                let budget = self.budget(session, &device)?;
+                Ok(Depth::Verified(Box::new(Rounds::new(budget))))
             }
         }
     }
@@ -196,8 +206,8 @@ impl DecodeArguments {
         Metering::open(&self.device()?, ladder, session.threads())
     }
 
-    /// Flags that say something about exits, where there are none.
-    fn refuse_unused(&self) -> Result<()> {
+    /// Refuses flags of fixed exits, where something else decides.
+    fn refuse_fixed(&self, why: &str) -> Result<()> {
         let unused = [
             ("--threshold", !self.threshold.is_empty()),
             ("--decay", self.decay.is_some()),
@@ -205,7 +215,7 @@ impl DecodeArguments {
             ("--reveal", self.reveal),
         ];
         if let Some((flag, _)) = unused.into_iter().find(|(_, given)| *given) {
-            bail!("{flag} has no effect without early exits: add --exit fixed");
+            bail!("{flag}: {why}; leave it out, or use --exit fixed");
         }
         Ok(())
     }

@@ -5,15 +5,19 @@ mod trace;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Args;
+use dynamax_bundle::Program;
 use dynamax_config::show_bytes as show;
 use dynamax_engine::decoder::Crew;
 use dynamax_engine::{Decoder, Outcome, Team};
+use dynamax_governor::Microjoules;
+use dynamax_kernels::Isa;
+use dynamax_session::rounds::{Drafter, Tally};
 use dynamax_session::traffic::Ladder;
-use dynamax_session::{Session, Source, Text, machine::peak_rss_bytes};
+use dynamax_session::{Depth, Session, Source, Text, machine::peak_rss_bytes};
 use serde::Serialize;
 
 use super::print_json;
@@ -72,6 +76,8 @@ struct Report {
     isa: &'static str,
     depth_mean: f64,
     agreement: Option<f64>,
+    /// Of drafts, the share that was right; without drafts, none.
+    acceptance: Option<f64>,
     peak_rss_bytes: Option<u64>,
     planned_bytes: u64,
 }
@@ -115,6 +121,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         isa: session.isa().name(),
         depth_mean: measured.depth_mean,
         agreement: measured.agreement,
+        acceptance: measured.acceptance,
         peak_rss_bytes,
         planned_bytes: session.model().sizes().total_bytes(),
     };
@@ -130,47 +137,112 @@ struct Measured {
     bytes_per_token: u64,
     depth_mean: f64,
     agreement: Option<f64>,
+    acceptance: Option<f64>,
 }
 
 fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Result<Measured> {
     let (model, depth) = (session.model(), arguments.decode.steady_depth(session)?);
-    let program = model.program();
     let mut memory = session.memory();
     let mut decoder = session.decoder(&mut memory);
     decoder.use_exits(depth.settings())?;
-    let decide = depth.decision(arguments.prompt as u32, arguments.n as u32);
+    let mut depth = depth;
     let (mut prefills, mut decodes) = (Vec::new(), Vec::new());
-    let mut outcomes = Vec::with_capacity(arguments.n * arguments.repetitions);
+    let mut seen = Seen { isa: session.isa(), outcomes: Vec::new(), drafts: Tally::default() };
     for _ in 0..arguments.repetitions {
         decoder.reset();
         let start = Instant::now();
-        let mut token = session.isa().argmax(decoder.feed(prompt)?) as u32;
+        let token = session.isa().argmax(decoder.feed(prompt)?) as u32;
         prefills.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
-        for _ in 0..arguments.n {
-            outcomes.push(decoder.step(token, &decide)?);
-            token = session.isa().argmax(decoder.logits()) as u32;
-        }
+        decode(&mut decoder, token, (prompt.len(), arguments.n), &mut depth, &mut seen)?;
         decodes.push(start.elapsed().as_secs_f64());
     }
-    let count = outcomes.len() as f64;
-    let layers = |segment: u16| f64::from(program.segments[usize::from(segment)].layers.max(1));
-    let all = layers(program.segments.len() as u16 - 1);
-    let depths: f64 = outcomes.iter().map(|outcome| layers(outcome.segment) / all).sum();
-    let sum = |of: fn(&Outcome) -> u32| outcomes.iter().map(of).sum::<u32>();
-    let (revealed, agreed) = (sum(|outcome| outcome.revealed), sum(|outcome| outcome.agreed));
+    let tokens = (arguments.n * arguments.repetitions) as f64;
     let position = (arguments.prompt + arguments.n / 2) as u64;
-    let asks = depth.settings().is_some();
-    let ladder = Ladder::of(program);
+    let (ladder, asks) = (Ladder::of(model.program()), depth.settings().is_some());
     let bytes: u64 =
-        outcomes.iter().map(|outcome| ladder.step_bytes(outcome, asks, position)).sum();
+        seen.outcomes.iter().map(|outcome| ladder.step_bytes(outcome, asks, position)).sum();
     Ok(Measured {
         prefill_s: median(&mut prefills),
         decode_s: median(&mut decodes),
-        bytes_per_token: (bytes as f64 / count) as u64,
-        depth_mean: depths / count,
-        agreement: (revealed > 0).then(|| f64::from(agreed) / f64::from(revealed)),
+        bytes_per_token: (bytes as f64 / tokens) as u64,
+        depth_mean: seen.depth_mean(model.program(), tokens),
+        agreement: match depth {
+            // The last layer has said every token.
+            Depth::Verified(_) => Some(1.0),
+            _ => seen.agreement(),
+        },
+        acceptance: seen.drafts.acceptance(),
     })
+}
+
+/// Decodes greedily behind a prompt.
+fn decode(
+    decoder: &mut Decoder<'_>,
+    first: u32,
+    (prompt, tokens): (usize, usize),
+    depth: &mut Depth,
+    seen: &mut Seen,
+) -> Result<()> {
+    let mut token = first;
+    if let Depth::Verified(rounds) = depth {
+        rounds.begin_sequence();
+        for made in 0..tokens {
+            rounds.step(decoder, token, tokens - made - 1, seen)?;
+            token = seen.isa.argmax(decoder.logits()) as u32;
+        }
+        let Tally { drafted, right } = rounds.end_sequence();
+        seen.drafts.drafted += drafted;
+        seen.drafts.right += right;
+        return Ok(());
+    }
+    let decide = depth.decision(prompt as u32, tokens as u32);
+    for _ in 0..tokens {
+        seen.outcomes.push(decoder.step(token, &decide)?);
+        token = seen.isa.argmax(decoder.logits()) as u32;
+    }
+    Ok(())
+}
+
+/// What was seen of all tokens.
+struct Seen {
+    isa: Isa,
+    outcomes: Vec<Outcome>,
+    drafts: Tally,
+}
+
+impl Drafter for Seen {
+    fn draft(&mut self, logits: &[f32], _: &[u32]) -> u32 {
+        self.isa.argmax(logits) as u32
+    }
+
+    fn stepped(&mut self, outcome: &Outcome, _: Duration) -> Option<Microjoules> {
+        self.outcomes.push(*outcome);
+        None
+    }
+}
+
+impl Seen {
+    /// Mean share of the layers that answers came from; tokens of drafts that were right came from where these left.
+    fn depth_mean(&self, program: &Program<'_>, tokens: f64) -> f64 {
+        let layers = |segment: u16| f64::from(program.segments[usize::from(segment)].layers.max(1));
+        let (all, last) = (layers(program.segments.len() as u16 - 1), program.segments.len() - 1);
+        let depth = |outcome: &Outcome| layers(outcome.segment) / all;
+        let (left, full): (Vec<&Outcome>, Vec<&Outcome>) =
+            self.outcomes.iter().partition(|outcome| usize::from(outcome.segment) < last);
+        let early: f64 = left.iter().map(|outcome| depth(outcome)).sum();
+        if self.drafts.drafted == 0 {
+            return (early + full.len() as f64) / tokens;
+        }
+        let right = self.drafts.right as f64;
+        (early / left.len() as f64 * right + (tokens - right)) / tokens
+    }
+
+    fn agreement(&self) -> Option<f64> {
+        let sum = |of: fn(&Outcome) -> u32| self.outcomes.iter().map(of).sum::<u32>();
+        let (revealed, agreed) = (sum(|outcome| outcome.revealed), sum(|outcome| outcome.agreed));
+        (revealed > 0).then(|| f64::from(agreed) / f64::from(revealed))
+    }
 }
 
 /// What is fed, again and again if need be, where there is a tokenizer: a description by Joseph Conrad, 1902.
@@ -236,7 +308,10 @@ fn show_report(report: &Report) -> Result<()> {
     let agreement = report
         .agreement
         .map_or_else(String::new, |share| format!(", agreement {:.1} %", 100.0 * share));
-    println!("depth     {:>9.1} %{agreement}", 100.0 * report.depth_mean);
+    let acceptance = report
+        .acceptance
+        .map_or_else(String::new, |share| format!(", {:.1} % of drafts right", 100.0 * share));
+    println!("depth     {:>9.1} %{agreement}{acceptance}", 100.0 * report.depth_mean);
     println!("planned   {:>12}", show(report.planned_bytes));
     println!("peak RSS  {:>12}", report.peak_rss_bytes.map_or_else(|| "unknown".into(), show));
     println!("on        {} × {}, loaded in {:.0} ms", report.isa, report.threads, report.load_ms);

@@ -101,6 +101,8 @@ struct Report {
     ttft_ms: f64,
     depth_mean: f64,
     agreement: Option<f64>,
+    /// Of drafts, the share that was right; without drafts, none.
+    acceptance: Option<f64>,
     energy_mj_per_token: Option<f64>,
     energy_source: Option<&'static str>,
     budget: Option<Kept>,
@@ -190,7 +192,12 @@ fn report(
         prefill_tok_s: rate(prompt_tokens, outcome.first_token_ms / 1e3),
         ttft_ms: outcome.first_token_ms,
         depth_mean: mean_depth(tokens),
-        agreement: outcome.agreement(),
+        agreement: match generator.depth() {
+            // Every token is that of full depth, because the last layer has said so.
+            Depth::Verified(_) => Some(1.0),
+            _ => outcome.agreement(),
+        },
+        acceptance: outcome.drafts.acceptance(),
         energy_mj_per_token: mean_energy(tokens),
         energy_source: generator.metering().map(|metering| metering.source().label()),
         budget: kept(generator.depth()),
@@ -215,7 +222,7 @@ struct Kept {
 }
 
 fn kept(depth: &Depth) -> Option<Kept> {
-    let Depth::Budget(budget) = depth else { return None };
+    let budget = depth.budget()?;
     let (governor, outlook) = (budget.governor(), budget.outlook(0));
     let config = governor.config();
     Some(Kept {
@@ -299,6 +306,10 @@ fn summarise(answer: &Answer) -> Result<()> {
         .report
         .agreement
         .map_or_else(String::new, |share| format!(" · agreement {:.1} %", 100.0 * share));
+    let acceptance = answer
+        .report
+        .acceptance
+        .map_or_else(String::new, |share| format!(" · {:.1} % of drafts right", 100.0 * share));
     let energy = match (answer.report.energy_mj_per_token, answer.report.energy_source) {
         (Some(mj), Some(source)) => format!("{mj:.3} mJ/token ({source})"),
         _ => "energy not measured".to_owned(),
@@ -310,7 +321,7 @@ fn summarise(answer: &Answer) -> Result<()> {
     writeln!(
         err,
         "{dim}{} tokens in {:.2} s · {decode_tok_s:.1} tok/s · {latency_ms_p50:.2} ms/token · prompt \
-         {prefill_tok_s:.0} tok/s · load {:.0} ms · depth {:.0} %{agreement} · {energy} · memory planned {}, used \
+         {prefill_tok_s:.0} tok/s · load {:.0} ms · depth {:.0} %{agreement}{acceptance} · {energy} · memory planned {}, used \
          {used} · {} {} × {}{plain}",
         tokens.len(),
         answer.total_s,

@@ -1,0 +1,202 @@
+//! Tokens that are drafted at exits and verified by the last layer: faster, and exactly what full depth says.
+//!
+//! A round begins with a token that is certain. Tokens behind it leave early, one after the other, until as many are drafted
+//! as the governor asks for, or one does not leave: that one takes all of them through the deeper layers, whose weights are
+//! read once. The generator then chooses from the logits of the last layer, row by row, as it would without drafts; as long
+//! as it chooses what was drafted, the next row is known already.
+
+use std::time::{Duration, Instant};
+
+use dynamax_engine::{Decoder, ExitSettings, Outcome, StepError};
+use dynamax_governor::{Microjoules, Revealed, Sample};
+
+use crate::budget::{Budget, Running};
+
+/// Drafts tokens, and learns how many are worth it.
+#[derive(Clone, Debug)]
+pub struct Rounds {
+    budget: Budget,
+    /// The drafts of this round, and the segments behind which they were made.
+    drafts: Vec<u32>,
+    segments: Vec<u16>,
+    /// Of these, those that were right so far.
+    right: usize,
+    /// What this round took.
+    spent: Option<Spent>,
+    tally: Tally,
+}
+
+/// What a round took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    elapsed: Duration,
+    energy: Option<Microjoules>,
+}
+
+/// Drafts so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All of them.
+    pub drafted: u64,
+    /// Those that the last layer said too.
+    pub right: u64,
+}
+
+impl Tally {
+    /// Share of the drafts that were right.
+    #[must_use]
+    pub fn acceptance(&self) -> Option<f64> {
+        (self.drafted > 0).then(|| self.right as f64 / self.drafted as f64)
+    }
+}
+
+/// Who is asked during a round.
+pub trait Drafter {
+    /// Chooses a draft behind others, from what an exit says.
+    fn draft(&mut self, logits: &[f32], drafts: &[u32]) -> u32;
+
+    /// Hears of each step, and may say what energy it took.
+    fn stepped(&mut self, outcome: &Outcome, elapsed: Duration) -> Option<Microjoules>;
+}
+
+impl Rounds {
+    /// Drafts as the governor of a budget in mode `verified` says.
+    #[must_use]
+    pub fn new(budget: Budget) -> Self {
+        let (drafts, segments) = (Vec::with_capacity(16), Vec::with_capacity(16));
+        Self { budget, drafts, segments, right: 0, spent: None, tally: Tally::default() }
+    }
+
+    /// How exits are used.
+    #[must_use]
+    pub fn settings(&self) -> ExitSettings {
+        self.budget.settings()
+    }
+
+    /// The governor at work.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Starts a new sequence.
+    pub fn begin_sequence(&mut self) {
+        self.close();
+        self.budget.begin_sequence();
+        self.tally = Tally::default();
+    }
+
+    /// Ends a sequence: the drafts that it had.
+    pub fn end_sequence(&mut self) -> Tally {
+        self.close();
+        self.tally
+    }
+
+    /// The segment behind which `token` was drafted, if it was drafted where the newest logits are.
+    #[must_use]
+    pub fn drafted_behind(&self, token: u32) -> Option<u16> {
+        let is_draft = self.drafts.get(self.right) == Some(&token);
+        is_draft.then(|| self.segments[self.right])
+    }
+
+    /// Feeds `token`; afterwards the decoder's logits are those of full depth behind it. At most `room` drafts are made.
+    /// False if no token may be made any more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::step`].
+    pub fn step(
+        &mut self,
+        decoder: &mut Decoder<'_>,
+        token: u32,
+        room: usize,
+        drafter: &mut impl Drafter,
+    ) -> Result<bool, StepError> {
+        if decoder.accept(token) {
+            self.right += 1;
+            return Ok(true);
+        }
+        self.close();
+        let running = self.budget.decide(decoder.position());
+        if running.decision().stop {
+            return Ok(false);
+        }
+        let most = room.min(running.decision().draft_length.into());
+        let spent = if most == 0 {
+            plain(decoder, token, drafter)?
+        } else {
+            self.round(decoder, token, (most, &running), drafter)?
+        };
+        self.spent = Some(spent);
+        Ok(true)
+    }
+
+    /// Drafts until a token does not leave, or there are enough.
+    fn round(
+        &mut self,
+        decoder: &mut Decoder<'_>,
+        token: u32,
+        (most, running): (usize, &Running),
+        drafter: &mut impl Drafter,
+    ) -> Result<Spent, StepError> {
+        let (mut token, mut spent) = (token, Spent::default());
+        loop {
+            let (started, is_last) = (Instant::now(), self.drafts.len() == most);
+            let outcome = decoder.step(token, |probed| !is_last && running.leave(probed))?;
+            spent.add(&outcome, started.elapsed(), drafter);
+            if decoder.waiting() == 0 {
+                return Ok(spent);
+            }
+            let started = Instant::now();
+            token = drafter.draft(decoder.logits(), &self.drafts);
+            spent.elapsed += started.elapsed();
+            self.drafts.push(token);
+            self.segments.push(outcome.segment);
+        }
+    }
+
+    /// Tells the governor what became of the last round.
+    fn close(&mut self) {
+        if let Some(spent) = self.spent.take() {
+            let (of, agreed) = (self.drafts.len(), self.right);
+            let end = self.budget.governor().model().count() - 1;
+            let exit = self.segments.first().map_or(end as u8, |segment| *segment as u8);
+            let elapsed_us = spent.elapsed.as_micros().min(u32::MAX.into()) as u32;
+            self.budget.observe_sample(Sample {
+                tokens: agreed as u8 + 1,
+                energy: spent.energy,
+                revealed: Some(Revealed { agreed: agreed as u16, of: of as u16 }),
+                ..Sample::new(exit, elapsed_us)
+            });
+            self.tally.drafted += of as u64;
+            self.tally.right += agreed as u64;
+        }
+        self.drafts.clear();
+        self.segments.clear();
+        self.right = 0;
+    }
+}
+
+/// Feeds a token without drafts, and without asking exits.
+fn plain(
+    decoder: &mut Decoder<'_>,
+    token: u32,
+    drafter: &mut impl Drafter,
+) -> Result<Spent, StepError> {
+    let started = Instant::now();
+    decoder.feed(&[token])?;
+    let last = decoder.model().program().segments.len() as u16 - 1;
+    let outcome = Outcome { segment: last, reach: last, ..Outcome::default() };
+    let mut spent = Spent::default();
+    spent.add(&outcome, started.elapsed(), drafter);
+    Ok(spent)
+}
+
+impl Spent {
+    fn add(&mut self, outcome: &Outcome, elapsed: Duration, drafter: &mut impl Drafter) {
+        self.elapsed += elapsed;
+        if let Some(energy) = drafter.stepped(outcome, elapsed) {
+            self.energy = Some(Microjoules(self.energy.map_or(0, |sum| sum.0) + energy.0));
+        }
+    }
+}
