@@ -156,6 +156,104 @@ fn verified_answers_are_those_of_full_depth_bit_for_bit() {
     }
 }
 
+/// The models that are shipped.
+fn demos() -> [Hybrid; 2] {
+    let demo = |bytes: &[u8]| Hybrid::from_bytes(bytes);
+    [
+        demo(include_bytes!("../../tools/cli/demo/mamba2.dmx")),
+        demo(include_bytes!("../../tools/cli/demo/transformer.dmx")),
+    ]
+}
+
+/// Answers random prompts at full depth and in rounds of drafts that exits make and often make wrong; counts tokens and wrong
+/// drafts.
+fn compare_demos(prompts: u64, ways: &[(Isa, Crew<'_>)]) {
+    for (index, model) in demos().iter().enumerate() {
+        let drafts = 4;
+        let expected: Vec<Vec<u32>> = with_decoder(model, settings(drafts), ways[0], |decoder| {
+            (0..prompts).map(|seed| greedy(decoder, seed)).collect()
+        });
+        for way in ways {
+            let (mut wrong, mut right) = (0, 0);
+            with_decoder(model, settings(drafts), *way, |decoder| {
+                let exits = ExitSettings { drafts: true, ..ExitSettings::default() };
+                decoder.use_exits(Some(exits)).expect("can draft");
+                for (seed, expected) in (0..).zip(&expected) {
+                    let (found, tally) = greedy_in_rounds(decoder, seed);
+                    assert_eq!(&found, expected, "demo {index}, prompt {seed}, {way:?}");
+                    (wrong, right) = (wrong + tally.0, right + tally.1);
+                }
+            });
+            println!(
+                "demo {index}, {}: {prompts} prompts, {right} drafts right, {wrong} wrong",
+                way.0.name()
+            );
+            assert!(
+                wrong > prompts / 4 && right > prompts,
+                "drafts of both kinds: {right}, {wrong}"
+            );
+        }
+    }
+}
+
+const DEMO_TOKENS: usize = 32;
+
+fn prompt(seed: u64) -> Vec<u32> {
+    let mut random = Random::new(seed);
+    let len = 1 + random.below(24);
+    (0..len).map(|_| random.below(2048)).collect()
+}
+
+fn greedy(decoder: &mut Decoder<'_>, seed: u64) -> Vec<u32> {
+    decoder.reset();
+    let mut tokens = vec![largest(decoder.feed(&prompt(seed)).expect("accepted"))];
+    while tokens.len() < DEMO_TOKENS {
+        let last = tokens[tokens.len() - 1];
+        tokens.push(largest(decoder.feed(&[last]).expect("accepted")));
+    }
+    tokens
+}
+
+/// Leaves at any exit that is more sure than not: wrong drafts are wanted here.
+fn greedy_in_rounds(decoder: &mut Decoder<'_>, seed: u64) -> (Vec<u32>, (u64, u64)) {
+    decoder.reset();
+    let mut token = largest(decoder.feed(&prompt(seed)).expect("accepted"));
+    let (mut tokens, mut right, mut all) = (vec![token], 0, 0);
+    while tokens.len() < DEMO_TOKENS {
+        if decoder.accept(token) {
+            right += 1;
+        } else {
+            let mut fed = token;
+            while decoder.step(fed, |probed| probed.score > 0.5).is_ok() && decoder.waiting() > 0 {
+                fed = largest(decoder.logits());
+                all += 1;
+            }
+        }
+        token = largest(decoder.logits());
+        tokens.push(token);
+    }
+    (tokens, (all - right, right))
+}
+
+#[test]
+fn answers_of_the_demos_are_those_of_full_depth() {
+    let team = Team::new(2).expect("threads start");
+    let isa = Isa::detect();
+    compare_demos(100, &[(isa, Crew::Alone), (isa, Crew::Team(&team))]);
+    compare_demos(8, &[(isa, Crew::Alone), (Isa::reference(), Crew::Alone)]);
+}
+
+/// `cargo test --release -p dynamax-tests --test verified -- --ignored --nocapture`
+#[test]
+#[ignore = "takes minutes"]
+fn ten_thousand_prompts_are_answered_as_at_full_depth() {
+    let team = Team::new(2).expect("threads start");
+    let isas = Isa::available().filter(|isa| *isa != Isa::reference());
+    let mut ways: Vec<(Isa, Crew<'_>)> = isas.map(|isa| (isa, Crew::Alone)).collect();
+    ways.push((Isa::detect(), Crew::Team(&team)));
+    compare_demos(10_000, &ways);
+}
+
 #[test]
 fn a_state_that_went_over_a_wrong_draft_answers_otherwise() {
     // What the test above would find if nothing went back.

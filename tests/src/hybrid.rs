@@ -30,6 +30,12 @@ pub struct Hybrid {
 }
 
 impl Hybrid {
+    /// Some bundle, copied to an aligned place.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self { lines: Line::copy_from(bytes), len: bytes.len() }
+    }
+
     /// Its bytes, aligned as a mapped file's.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
