@@ -154,9 +154,14 @@ impl<'s> Sampler<'s> {
             !logits.is_empty() && logits.len() <= self.candidates.len(),
             "logits of the vocabulary"
         );
+        let Sampling { temperature, repetition_penalty, .. } = self.sampling;
+        // Neither filters nor penalties change which logit is the largest: no list is needed.
+        if temperature == 0.0 && repetition_penalty == 1.0 {
+            return largest(logits.iter().copied());
+        }
         let kept = self.list(logits);
-        if self.sampling.temperature == 0.0 {
-            largest(&self.candidates[..kept])
+        if temperature == 0.0 {
+            largest(self.candidates[..kept].iter().map(|candidate| candidate.logit))
         } else {
             self.draw(kept, random)
         }
@@ -216,14 +221,14 @@ fn within_top_p(candidates: &[Candidate], top_p: f32) -> &[Candidate] {
 }
 
 /// The token of the largest logit; the first of equals.
-fn largest(candidates: &[Candidate]) -> u32 {
-    let mut best = candidates[0];
-    for candidate in candidates {
-        if candidate.logit > best.logit {
-            best = *candidate;
+fn largest(logits: impl Iterator<Item = f32>) -> u32 {
+    let (mut best, mut token) = (f32::NEG_INFINITY, 0);
+    for (index, logit) in (0..).zip(logits) {
+        if logit > best {
+            (best, token) = (logit, index);
         }
     }
-    best.token
+    token
 }
 
 /// Steele, Lea & Flood 2014: a counter and a mixer; small, and the same everywhere.

@@ -98,10 +98,13 @@ impl Isa {
             #[inline(always)]
             || {
                 for (index, head) in heads.clone().enumerate() {
-                    for row in 0..span.kept {
-                        let token = Token::new(op, head, row);
-                        let out = answer(out, span, row, index * head_dim..(index + 1) * head_dim);
-                        token.advance(state, index * d_state, out);
+                    for chunk in chunks(0..span.kept) {
+                        let steps = Steps::new(op, head, chunk.clone());
+                        for row in chunk {
+                            let columns = index * head_dim..(index + 1) * head_dim;
+                            let out = answer(out, span, row, columns);
+                            Token::new(op, head, row, &steps).advance(state, index * d_state, out);
+                        }
                     }
                 }
             },
@@ -131,11 +134,15 @@ impl Isa {
                         let channels = first..(first + width).min(head_dim);
                         let rows = index * d_state..(index + 1) * d_state;
                         let mut copy = tile.copy(state, rows, channels.clone());
-                        for row in span.kept..op.xbc.len() {
-                            let token = Token::new(op, head, row).channels(channels.clone());
-                            let at = index * head_dim;
-                            let columns = at + channels.start..at + channels.end;
-                            token.advance(&mut copy, 0, answer(out, span, row, columns));
+                        for chunk in chunks(span.kept..op.xbc.len()) {
+                            let steps = Steps::new(op, head, chunk.clone());
+                            for row in chunk {
+                                let token = Token::new(op, head, row, &steps);
+                                let at = index * head_dim;
+                                let columns = at + channels.start..at + channels.end;
+                                let out = answer(out, span, row, columns);
+                                token.channels(channels.clone()).advance(&mut copy, 0, out);
+                            }
                         }
                     }
                 }
@@ -175,6 +182,38 @@ fn check(
     assert_eq!((out.len(), out.width()), answers, "out");
 }
 
+/// Rows whose steps are computed together, a lane each.
+#[inline(always)]
+fn chunks(rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = rows.end;
+    rows.step_by(LANES).map(move |first| first..(first + LANES).min(end))
+}
+
+/// Steps and decays of some rows for one head.
+struct Steps {
+    first: usize,
+    delta: [f32; LANES],
+    decay: [f32; LANES],
+}
+
+impl Steps {
+    #[inline(always)]
+    fn new(op: &StateSpaceDual<'_>, head: usize, rows: Range<usize>) -> Self {
+        let SsdShape { dt_min, dt_max, .. } = op.shape;
+        let (mut delta, mut decay) = ([0.0; LANES], [0.0; LANES]);
+        for (dt, row) in delta.iter_mut().zip(rows.clone()) {
+            *dt = op.dt.row(row)[head] + op.dt_bias[head];
+        }
+        for (delta, decay) in delta.iter_mut().zip(&mut decay) {
+            let step = softplus(*delta);
+            let step = if step < dt_min { dt_min } else { step };
+            *delta = if step > dt_max { dt_max } else { step };
+            *decay = exp(*delta * op.a[head]);
+        }
+        Self { first: rows.start, delta, decay }
+    }
+}
+
 /// One token as one head sees it.
 struct Token<'a> {
     x: &'a [f32],
@@ -187,20 +226,17 @@ struct Token<'a> {
 
 impl<'a> Token<'a> {
     #[inline(always)]
-    fn new(op: &StateSpaceDual<'a>, head: usize, row: usize) -> Self {
-        let SsdShape { n_heads, n_groups, d_state, head_dim, dt_min, dt_max } = op.shape;
+    fn new(op: &StateSpaceDual<'a>, head: usize, row: usize, steps: &Steps) -> Self {
+        let SsdShape { n_heads, n_groups, d_state, head_dim, .. } = op.shape;
         let (x, bc) = op.xbc.row(row).split_at(n_heads * head_dim);
         let (b, c) = bc.split_at(n_groups * d_state);
         let group = head / (n_heads / n_groups);
-        let delta = softplus(op.dt.row(row)[head] + op.dt_bias[head]);
-        let delta = if delta < dt_min { dt_min } else { delta };
-        let delta = if delta > dt_max { dt_max } else { delta };
         Self {
             x: &x[head * head_dim..][..head_dim],
             b: &b[group * d_state..][..d_state],
             c: &c[group * d_state..][..d_state],
-            delta,
-            decay: exp(delta * op.a[head]),
+            delta: steps.delta[row - steps.first],
+            decay: steps.decay[row - steps.first],
             d: op.d[head],
         }
     }

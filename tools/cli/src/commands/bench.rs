@@ -33,6 +33,7 @@ Examples:
   dynamax bench m.dmx                       512 tokens in, 128 out, three times
   dynamax bench m.dmx -p 128 -n 64 -r 5 -t 1
   dynamax bench m.dmx --exit fixed          with early exits, to compare with --exit off
+  dynamax bench m.dmx --exit verified       as drafts: the tokens of --exit off
   dynamax bench m.dmx --isa avx2 --json     another instruction set, same tokens
   dynamax bench m.dmx --trace t.json        what each thread did when; opens in ui.perfetto.dev")]
 pub(crate) struct Arguments {
@@ -50,6 +51,9 @@ pub(crate) struct Arguments {
     /// Repetitions; the median is reported.
     #[arg(short = 'r', long, default_value_t = 3)]
     repetitions: usize,
+    /// Let drafts be right with this chance, whatever exits say (--exit verified): what exits that good would bring.
+    #[arg(long, value_name = "CHANCE")]
+    acceptance: Option<f64>,
     /// Write what each thread did when to this file, after the measurement: a prompt and some tokens more.
     #[arg(long)]
     trace: Option<PathBuf>,
@@ -147,7 +151,12 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
     decoder.use_exits(depth.settings())?;
     let mut depth = depth;
     let (mut prefills, mut decodes) = (Vec::new(), Vec::new());
-    let mut seen = Seen { isa: session.isa(), outcomes: Vec::new(), drafts: Tally::default() };
+    let mut seen = Seen {
+        isa: session.isa(),
+        outcomes: Vec::new(),
+        drafts: Tally::default(),
+        staged: staged(&mut decoder, prompt, arguments, &depth)?,
+    };
     for _ in 0..arguments.repetitions {
         decoder.reset();
         let start = Instant::now();
@@ -176,6 +185,53 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
     })
 }
 
+/// Drafts that are right as often as --acceptance says.
+struct Staged {
+    /// What full depth says behind the prompt.
+    tokens: Vec<u32>,
+    /// How many of them have been told.
+    told: usize,
+    chance: f64,
+    random: Random,
+}
+
+fn staged(
+    decoder: &mut Decoder<'_>,
+    prompt: &[u32],
+    arguments: &Arguments,
+    depth: &Depth,
+) -> Result<Option<Staged>> {
+    let Some(chance) = arguments.acceptance else { return Ok(None) };
+    ensure!((0.0..=1.0).contains(&chance), "--acceptance {chance}: give a chance from 0 to 1");
+    ensure!(matches!(depth, Depth::Verified(_)), "--acceptance is of --exit verified: add it");
+    let isa = decoder.isa();
+    let mut tokens = vec![isa.argmax(decoder.feed(prompt)?) as u32];
+    for index in 0..arguments.n {
+        tokens.push(isa.argmax(decoder.feed(&[tokens[index]])?) as u32);
+    }
+    Ok(Some(Staged { tokens, told: 0, chance, random: Random(1) }))
+}
+
+/// Numbers from 0 to 1, always the same ones (Marsaglia 2003).
+struct Random(u64);
+
+impl Random {
+    fn unit(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}
+
+impl Staged {
+    /// What follows the drafts, or something else.
+    fn draft(&mut self, drafts: usize) -> u32 {
+        let right = self.tokens.get(self.told + drafts).copied().unwrap_or(0);
+        if self.random.unit() < self.chance { right } else { u32::from(right == 0) }
+    }
+}
+
 /// Decodes greedily behind a prompt.
 fn decode(
     decoder: &mut Decoder<'_>,
@@ -188,6 +244,9 @@ fn decode(
     if let Depth::Verified(rounds) = depth {
         rounds.begin_sequence();
         for made in 0..tokens {
+            if let Some(staged) = &mut seen.staged {
+                staged.told = made + 1;
+            }
             rounds.step(decoder, token, tokens - made - 1, seen)?;
             token = seen.isa.argmax(decoder.logits()) as u32;
         }
@@ -209,11 +268,19 @@ struct Seen {
     isa: Isa,
     outcomes: Vec<Outcome>,
     drafts: Tally,
+    staged: Option<Staged>,
 }
 
 impl Drafter for Seen {
-    fn draft(&mut self, logits: &[f32], _: &[u32]) -> u32 {
-        self.isa.argmax(logits) as u32
+    fn draft(&mut self, logits: &[f32], drafts: &[u32]) -> u32 {
+        match &mut self.staged {
+            Some(staged) => staged.draft(drafts.len()),
+            None => self.isa.argmax(logits) as u32,
+        }
+    }
+
+    fn always_leaves(&self) -> bool {
+        self.staged.is_some()
     }
 
     fn stepped(&mut self, outcome: &Outcome, _: Duration) -> Option<Microjoules> {
