@@ -11,17 +11,19 @@
 //! ```
 
 /// Tokens without drafts before a trial.
-const PLAIN: u16 = 4;
+const PLAIN: u16 = 6;
 
-/// Tokens while drafting after which some without drafts are measured again.
-const REFRESH: u16 = 96;
+/// Tokens while drafting after which some without drafts are measured again, and how many.
+const REFRESH: (u16, u16) = (96, 3);
 
-/// Rounds of a trial, and after how many it is given up if it costs far more.
-const TRIAL: u16 = 10;
-const HOPELESS: u16 = 4;
+/// Tokens without drafts that are not counted, because caches hold something else.
+const COLD: u16 = 1;
 
-/// Gain below which a trial is given up at once, a trial fails, and drafting is switched off.
-const LEAST: (f32, f32, f32) = (0.8, 1.02, 1.0);
+/// Tokens of a trial.
+const TRIAL: u16 = 26;
+
+/// Rounds after which a trial is given up if it costs far more, and from which gain on it does not.
+const HOPELESS: (u16, f32) = (4, 0.8);
 
 /// Tokens without drafts before drafting is tried again: first, and at most.
 const PAUSE: (u16, u16) = (256, 4096);
@@ -117,8 +119,8 @@ impl Line {
 enum Phase {
     /// So many tokens without drafts, then a trial or, if that has been, drafts.
     Plain { left: u16, tried: bool },
-    /// Rounds so far.
-    Trial { rounds: u16 },
+    /// Rounds and tokens so far.
+    Trial { rounds: u16, tokens: u16 },
     /// Tokens since the last without drafts.
     On { tokens: u16 },
     /// So many tokens without drafts, then a trial.
@@ -132,6 +134,8 @@ pub struct Drafting {
     most: u8,
     phase: Phase,
     pause: u16,
+    /// Tokens without drafts in a row.
+    streak: u16,
     /// Cost of a token that is not drafted.
     plain: Fading,
     /// Cost of rounds, by their tokens.
@@ -148,6 +152,7 @@ impl Drafting {
             most,
             phase: Phase::Plain { left: PLAIN, tried: false },
             pause: PAUSE.0,
+            streak: 0,
             plain: Fading::default(),
             rounds: Fading::default(),
             line: Line::default(),
@@ -160,8 +165,12 @@ impl Drafting {
         if seen.drafted {
             self.rounds.add(seen.cost, tokens as f32);
             self.line.add(seen.drafts as f32, seen.cost);
+            self.streak = 0;
         } else {
-            self.plain.add(seen.cost, tokens as f32);
+            self.streak = self.streak.saturating_add(1);
+            if self.streak > COLD {
+                self.plain.add(seen.cost, tokens as f32);
+            }
         }
         if seen.drafts > 0 {
             // The first wrong draft ends a round: that many successes, and at most one failure.
@@ -182,18 +191,21 @@ impl Drafting {
                 (0, false) => self.trial(),
                 (left, tried) => Phase::Plain { left, tried },
             },
-            Phase::Trial { rounds } if drafted => match rounds + 1 {
-                HOPELESS.. if gain < LEAST.0 => self.off(),
-                TRIAL.. if gain < LEAST.1 => self.off(),
-                TRIAL.. => {
-                    self.pause = PAUSE.0;
-                    Phase::On { tokens: 0 }
+            Phase::Trial { rounds, tokens: before } if drafted => {
+                let (rounds, tokens) = (rounds + 1, before.saturating_add(tokens));
+                match tokens >= TRIAL {
+                    _ if rounds >= HOPELESS.0 && gain < HOPELESS.1 => self.off(),
+                    true if gain < 1.0 => self.off(),
+                    true => {
+                        self.pause = PAUSE.0;
+                        Phase::On { tokens: 0 }
+                    }
+                    false => Phase::Trial { rounds, tokens },
                 }
-                rounds => Phase::Trial { rounds },
-            },
+            }
             Phase::On { tokens: before } if drafted => match before.saturating_add(tokens) {
-                _ if gain < LEAST.2 => self.off(),
-                REFRESH.. => Phase::Plain { left: 2, tried: true },
+                _ if gain < 1.0 => self.off(),
+                tokens if tokens >= REFRESH.0 => Phase::Plain { left: REFRESH.1, tried: true },
                 tokens => Phase::On { tokens },
             },
             Phase::Off { left } => match left.saturating_sub(tokens) {
@@ -206,7 +218,7 @@ impl Drafting {
 
     fn trial(&mut self) -> Phase {
         self.rounds = Fading::default();
-        Phase::Trial { rounds: 0 }
+        Phase::Trial { rounds: 0, tokens: 0 }
     }
 
     fn off(&mut self) -> Phase {
@@ -217,11 +229,17 @@ impl Drafting {
 
     /// The number of drafts that gains most; 0 where nothing is to be drafted now.
     pub fn length(&mut self, cost: &RoundCost) -> u8 {
-        if !matches!(self.phase, Phase::Trial { .. } | Phase::On { .. }) {
+        if !self.is_drafting() {
             return 0;
         }
         let gain_of = |k: &u8| self.gain(*k, cost);
         (1..=self.most).max_by(|a, b| gain_of(a).total_cmp(&gain_of(b))).unwrap_or(0)
+    }
+
+    /// True while tokens are drafted.
+    #[must_use]
+    pub fn is_drafting(&self) -> bool {
+        matches!(self.phase, Phase::Trial { .. } | Phase::On { .. })
     }
 
     /// True while nothing is drafted because it does not pay.

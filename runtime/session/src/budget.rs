@@ -136,7 +136,7 @@ impl Budget {
             catch_up_rows: outcome.caught_up as u16,
             energy,
             revealed,
-            ..Sample::new(outcome.segment as u8, elapsed.as_micros().min(u32::MAX.into()) as u32)
+            ..Sample::new(outcome.segment as u8, microseconds(elapsed))
         });
     }
 
@@ -144,6 +144,11 @@ impl Budget {
     pub fn observe_sample(&mut self, sample: Sample) {
         self.governor.observe(sample);
     }
+}
+
+/// To the nearest: small models take few.
+pub(crate) fn microseconds(elapsed: Duration) -> u32 {
+    ((elapsed.as_nanos() + 500) / 1000).min(u32::MAX.into()) as u32
 }
 
 /// How a configuration uses exits; catch-ups reveal how often early tokens agree.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use dynamax_engine::{Decoder, ExitSettings, Outcome, StepError};
 use dynamax_governor::{Microjoules, Revealed, Sample};
 
-use crate::budget::{Budget, Running};
+use crate::budget::{Budget, Running, microseconds};
 
 /// Drafts tokens, and learns how many are worth it.
 #[derive(Clone, Debug)]
@@ -168,12 +168,11 @@ impl Rounds {
             let (of, agreed) = (self.drafts.len(), self.right);
             let end = self.budget.governor().model().count() - 1;
             let exit = self.segments.first().map_or(end as u8, |segment| *segment as u8);
-            let elapsed_us = spent.elapsed.as_micros().min(u32::MAX.into()) as u32;
             self.budget.observe_sample(Sample {
                 tokens: agreed as u8 + 1,
                 energy: spent.energy,
                 revealed: Some(Revealed { agreed: agreed as u16, of: of as u16 }),
-                ..Sample::new(exit, elapsed_us)
+                ..Sample::new(exit, microseconds(spent.elapsed))
             });
             self.tally.drafted += of as u64;
             self.tally.right += agreed as u64;

@@ -2,6 +2,7 @@
 
 use super::Governor;
 use super::costs::Costs;
+use crate::calibration::NEVER;
 use crate::cost::{Cost, MAX_SEGMENTS};
 use crate::decision::{Decision, Sample};
 use crate::draft::{RoundCost, RoundSeen};
@@ -32,8 +33,14 @@ impl Governor {
             drafts: 0,
         };
         self.change_mode(&limits, costs);
-        let threshold = self.drafting_threshold(costs);
-        self.last.drafts = self.draft_length(costs, deadline_us);
+        let mut threshold = NEVER;
+        if self.drafting.is_drafting() && self.model.count() > 1 {
+            threshold = self.drafting_threshold(costs);
+            self.last.drafts = self.draft_length(costs, deadline_us);
+        }
+        if self.drafting.is_off() {
+            self.events.add(Events::DRAFTING_OFF);
+        }
         Decision {
             stop: self.mode == Mode::Stopped,
             threshold,
@@ -77,10 +84,7 @@ impl Governor {
 
     fn draft_length(&mut self, costs: &Costs, deadline_us: Option<u32>) -> u8 {
         let round = self.round(costs, self.calibration.last());
-        let mut length = if self.model.count() > 1 { self.drafting.length(&round) } else { 0 };
-        if self.drafting.is_off() {
-            self.events.add(Events::DRAFTING_OFF);
-        }
+        let mut length = self.drafting.length(&round);
         // The round's first token is ready when the round is.
         if let Some(deadline) = deadline_us {
             let allowed = deadline as f32 / self.slowest.bound();
