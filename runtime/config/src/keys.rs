@@ -40,7 +40,7 @@ pub const KEYS: &[Key] = &[
     key("budget", "latency_per_token", "no deadline", "time above zero, like \"120 ms\"", "deadline of each token"),
     key("budget", "window", "64", "8 to 1024", "tokens over which the mean is kept"),
     key("budget", "sacrifice", "[\"agreement\", \"latency\", \"energy\"]", "the three words, each once", "what gives way when not all can be kept, the first first"),
-    key("exit", "mode", "\"budget\"", "`off`, `fixed`, `budget`, `verified`", "who decides where a token leaves; `verified` is reserved, and refused for a bundle with exits"),
+    key("exit", "mode", "\"budget\"", "`off`, `fixed`, `budget`, `verified`", "who decides where a token leaves; `verified`: tokens that leave are drafts, and all are those of full depth"),
     key("exit", "threshold", "none", "0 to 1", "the threshold, with `mode = \"fixed\"`"),
     key("exit", "state", "\"deferred\"", "`copy`, `propagate`, `skip`, `deferred`", "what happens to the state of skipped layers"),
     key("exit", "min_agreement", "0.98", "0 to 1", "least share of tokens that agree with full depth"),

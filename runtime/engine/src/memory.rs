@@ -51,6 +51,13 @@ impl Settings {
         Self { context, max_rows, head_rows: 1, drafts: 0 }
     }
 
+    /// The same with so many drafts, or as many as a chunk holds, and their logits.
+    #[must_use]
+    pub fn with_drafts(self, drafts: u32) -> Self {
+        let drafts = drafts.min(self.max_rows.saturating_sub(1));
+        Self { drafts, head_rows: self.head_rows.max(drafts + 1), ..self }
+    }
+
     /// The same for another context; rows are fewer where it is shorter.
     #[must_use]
     pub fn with_context(self, context: u32) -> Self {

@@ -71,8 +71,7 @@ impl<'b> Session<'b> {
         let program = bundle.program_buf().with_context(|| source.path().display().to_string())?;
         let mut settings = settings(&bundle, options.context, options.rows);
         settings.head_rows = options.head_rows.map_or(1, |rows| rows.clamp(1, settings.max_rows));
-        settings.drafts = options.drafts.unwrap_or(0).min(settings.max_rows - 1);
-        settings.head_rows = settings.head_rows.max(settings.drafts + 1);
+        let settings = settings.with_drafts(options.drafts.unwrap_or(0));
         let (meta, section) = (bundle.meta(), |index: u16| bundle.section(index.into()));
         if let Some(limit) = options.memory_bytes {
             let weights_bytes =

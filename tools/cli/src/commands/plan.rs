@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Rows of a prompt computed together.
     #[arg(long)]
     rows: Option<u32>,
+    /// Drafts to verify together, as --exit verified does; without it, none.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=16))]
+    drafts: Option<u32>,
     /// Say if the plan fits into this much, such as "3.5 GiB".
     #[arg(long)]
     memory: Option<Bytes>,
@@ -70,6 +73,8 @@ struct Report {
     lower_bound_bytes: u64,
     weights_bytes: u64,
     state_bytes: u64,
+    /// What recurrences read of drafts.
+    log_bytes: u64,
     /// Of the arena: residual rows that wait at exits.
     pending_bytes: u64,
     sampling_bytes: u64,
@@ -98,7 +103,8 @@ fn plan_bundle(arguments: &Arguments) -> Result<()> {
     let source = source::source(arguments.bundle.as_ref(), arguments.demo)?;
     let bundle = source.bundle()?;
     let program = bundle.program_buf().with_context(|| source.path().display().to_string())?;
-    let settings = dynamax_session::settings(&bundle, arguments.context, arguments.rows);
+    let settings = dynamax_session::settings(&bundle, arguments.context, arguments.rows)
+        .with_drafts(arguments.drafts.unwrap_or(0));
     let context_max = bundle.meta().context_max;
     let loaded = Loaded::new(
         program.clone(),
@@ -159,6 +165,7 @@ fn report(loaded: &Loaded<'_>, program: &ProgramBuf) -> Report {
         lower_bound_bytes: sizes.lower_bound_bytes,
         weights_bytes: sizes.weights_bytes,
         state_bytes: sizes.state_bytes,
+        log_bytes: sizes.log_bytes,
         pending_bytes: sizes.pending_bytes,
         sampling_bytes: sizes.sampling_bytes,
         total_bytes: sizes.total_bytes(),
@@ -198,6 +205,9 @@ fn show_report(arguments: &Arguments, report: &Report) -> Result<()> {
     let line = |name: &str, bytes: u64| println!("{name:<14}{:>12}  {bytes} bytes", show(bytes));
     line("weights", report.weights_bytes);
     line("states", report.state_bytes);
+    if report.log_bytes > 0 {
+        line("log of drafts", report.log_bytes);
+    }
     line("arena", report.arena_bytes);
     if report.pending_bytes > 0 {
         line("  waiting rows", report.pending_bytes);

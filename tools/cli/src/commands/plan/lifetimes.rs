@@ -27,6 +27,7 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<()> {
         lower_bound_bytes,
         weights_bytes: 0,
         state_bytes: 0,
+        log_bytes: 0,
         pending_bytes: 0,
         sampling_bytes: 0,
         total_bytes: solution.arena_bytes,

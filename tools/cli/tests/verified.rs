@@ -1,0 +1,72 @@
+//! Early exits as drafts, from the command line: faster where it pays, and the same tokens everywhere.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn dynamax(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dynamax")).args(arguments).output().unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = dynamax(arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "dynamax {arguments:?}: {error}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What a demo says behind a prompt.
+fn said(demo: &str, prompt: &str, more: &[&str]) -> Value {
+    let arguments = ["run", prompt, "--demo", demo, "-n", "120", "--ignore-eos", "--json"];
+    json(&[&arguments, more].concat())
+}
+
+#[test]
+fn verified_tokens_are_those_of_full_depth_greedy_or_drawn() {
+    let ways: [&[&str]; 3] = [
+        &[],
+        &["--temperature", "0.8", "--top-p", "0.9", "--seed", "11"],
+        &["--temperature", "1.1", "--repetition-penalty", "1.2", "--seed", "3"],
+    ];
+    let mut drafted = 0;
+    for demo in ["mamba2", "transformer"] {
+        for (index, prompt) in ["It was late", "The whale", "Chapter 12"].iter().enumerate() {
+            let way = ways[index];
+            let full = said(demo, prompt, &[&["--exit", "off"], way].concat());
+            for most in ["1", "4", "16"] {
+                let more = ["--exit", "verified", "--drafts", most];
+                let found = said(demo, prompt, &[&more, way].concat());
+                assert_eq!(found["tokens"], full["tokens"], "{demo} {prompt} {way:?} {most}");
+                assert_eq!(found["agreement"], 1.0, "said by the last layer: {found}");
+                drafted += u32::from(found["acceptance"].is_number());
+            }
+        }
+    }
+    assert!(drafted >= 12, "most of 18 runs tried drafts: {drafted}");
+}
+
+#[test]
+fn staged_drafts_show_what_better_exits_would_bring() {
+    let bench = ["bench", "-p", "16", "-n", "300", "-r", "1", "--threads", "1", "--json"];
+    let accepted = |chance: &str| {
+        let found = json(&[&bench[..], &["--exit", "verified", "--acceptance", chance]].concat());
+        found["acceptance"].as_f64().unwrap_or(0.0)
+    };
+    assert!(accepted("1") > 0.99 && accepted("0") < 0.01, "as often right as was asked");
+}
+
+#[test]
+fn what_does_not_belong_to_verified_exits_is_refused() {
+    let refused = |arguments: &[&str], words: &str| {
+        let output = dynamax(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains(words), "{arguments:?}: {error}");
+    };
+    let run = ["run", "x", "--exit", "verified"];
+    refused(&[&run[..], &["--threshold", "0.9"]].concat(), "chooses by itself");
+    refused(&[&run[..], &["--rows", "1"]].concat(), "--rows of 2 or more");
+    refused(&[&run[..], &["--drafts", "17"]].concat(), "1..=16");
+    refused(&["bench", "--acceptance", "0.5"], "--exit verified");
+    refused(&["bench", "--exit", "verified", "--acceptance", "2"], "from 0 to 1");
+}
