@@ -82,8 +82,10 @@ pub struct Outcome {
     pub revealed: u64,
     /// Of these, how many were those of full depth.
     pub agreed: u64,
-    /// Tokens that were drafted and verified.
+    /// Tokens that were drafted.
     pub drafts: Tally,
+    /// Every token is what the last layer said.
+    pub verified: bool,
 }
 
 impl Outcome {
@@ -94,11 +96,15 @@ impl Outcome {
         revealed: 0,
         agreed: 0,
         drafts: Tally { drafted: 0, right: 0 },
+        verified: false,
     };
 
     /// Share of the tokens compared that were those of full depth.
     #[must_use]
     pub fn agreement(&self) -> Option<f64> {
+        if self.verified {
+            return Some(1.0);
+        }
         (self.revealed > 0).then(|| self.agreed as f64 / self.revealed as f64)
     }
 }
@@ -228,7 +234,8 @@ impl<'s> Generator<'s> {
             Depth::Verified(rounds) => rounds.end_sequence(),
             _ => Tally::default(),
         };
-        outcome.map(|outcome| Outcome { reused, drafts, ..outcome })
+        let verified = matches!(self.depth, Depth::Verified(_));
+        outcome.map(|outcome| Outcome { reused, drafts, verified, ..outcome })
     }
 
     /// Makes the tokens behind the prompt.

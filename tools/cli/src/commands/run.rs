@@ -192,11 +192,7 @@ fn report(
         prefill_tok_s: rate(prompt_tokens, outcome.first_token_ms / 1e3),
         ttft_ms: outcome.first_token_ms,
         depth_mean: mean_depth(tokens),
-        agreement: match generator.depth() {
-            // Every token is that of full depth, because the last layer has said so.
-            Depth::Verified(_) => Some(1.0),
-            _ => outcome.agreement(),
-        },
+        agreement: outcome.agreement(),
         acceptance: outcome.drafts.acceptance(),
         energy_mj_per_token: mean_energy(tokens),
         energy_source: generator.metering().map(|metering| metering.source().label()),
