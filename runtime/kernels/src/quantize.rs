@@ -3,6 +3,8 @@
 mod pack;
 mod rows;
 mod search;
+mod tile;
 
 pub use pack::{PackError, PackReport, pack_panel};
 pub use rows::{QuantizedBlock, QuantizedRows};
+pub use tile::{block_bytes, tile_panel};

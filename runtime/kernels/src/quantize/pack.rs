@@ -112,7 +112,7 @@ pub fn pack_panel(
         return Ok(PackReport::default());
     }
     check(format, rows, d_in)?;
-    out.fill(0);
+    empty_panel(format, d_in, out);
     Ok(match format {
         Format::F32 => pack_floats::<4>(rows, d_in, out, |w| (w.to_le_bytes(), w)),
         Format::F16 => pack_floats::<2>(rows, d_in, out, |w| {
@@ -120,11 +120,16 @@ pub fn pack_panel(
             (stored.to_le_bytes(), f16_to_f32(stored))
         }),
         Format::Q8 => pack_blocks(rows, d_in, out, search_q8, write_q8),
-        Format::Q4 => {
-            out[scale_bytes(d_in.div_ceil(BLOCK))..].fill(0x88);
-            pack_blocks(rows, d_in, out, search_q4, write_q4)
-        }
+        Format::Q4 => pack_blocks(rows, d_in, out, search_q4, write_q4),
     })
+}
+
+/// Fills a panel with zeros.
+pub(super) fn empty_panel(format: Format, d_in: usize, out: &mut [u8]) {
+    out.fill(0);
+    if format == Format::Q4 {
+        out[scale_bytes(d_in.div_ceil(BLOCK))..].fill(0x88);
+    }
 }
 
 fn check(format: Format, rows: &[f32], d_in: usize) -> Result<(), PackError> {
