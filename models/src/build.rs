@@ -20,6 +20,7 @@ use crate::capture::{CaptureError, CaptureOptions, Captured, WeightSpec};
 use crate::checkpoint::CheckpointError;
 use crate::config::{Config, ConfigError};
 use crate::exits::ExitsError;
+use crate::gguf::Gguf;
 
 use numbers::Numbers;
 pub use sections::{Quality, WeightQuality};
@@ -28,8 +29,8 @@ pub use text::{TextError, TextFiles};
 /// What may be chosen about a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildOptions {
-    /// How matrices are stored.
-    pub quant: DType,
+    /// How matrices are stored; by default as a GGUF file has them, and q4 from any other checkpoint.
+    pub quant: Option<DType>,
     /// How caches of attention are stored; by default f32 for an f32 bundle, f16 otherwise.
     pub kv: Option<DType>,
     /// Tokens to plan for by default.
@@ -43,7 +44,7 @@ pub struct BuildOptions {
 impl Default for BuildOptions {
     fn default() -> Self {
         let exits = ExitSource::default();
-        Self { quant: DType::Q4, kv: None, context: None, max_rows: 32, exits }
+        Self { quant: None, kv: None, context: None, max_rows: 32, exits }
     }
 }
 
@@ -147,7 +148,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Reads everything but the weights of the checkpoint in `dir`.
+    /// Reads everything but the weights of the checkpoint in `dir`, or in the GGUF file `dir`.
     ///
     /// # Errors
     ///
@@ -155,21 +156,25 @@ impl Draft {
     pub fn open(dir: &Path, options: &BuildOptions) -> Result<Self, BuildError> {
         let config = Config::open(dir)?;
         let numbers = Numbers::open(dir, &config, &options.exits)?;
-        let kv =
-            options.kv.unwrap_or(if options.quant == DType::F32 { DType::F32 } else { DType::F16 });
-        let capture_options =
-            CaptureOptions { quant: options.quant, kv, ..CaptureOptions::default() };
-        let captured = numbers.capture(&config, &capture_options)?;
+        let keeps = options.quant.is_none() && Gguf::is_one(dir);
+        let quant = if keeps { numbers.most_common() } else { options.quant.unwrap_or(DType::Q4) };
+        let kv = options.kv.unwrap_or(if quant == DType::F32 { DType::F32 } else { DType::F16 });
+        let capture_options = CaptureOptions { quant, kv, ..CaptureOptions::default() };
+        let mut captured = numbers.capture(&config, &capture_options)?;
+        if keeps {
+            numbers.keep_types(&mut captured);
+        }
         let texts = TextFiles::open(dir, &config)?;
         let mut warnings = texts.warnings.clone();
         warnings.extend(numbers.warnings().iter().cloned());
+        warnings.extend(numbers.requantized(&captured));
         let params = captured
             .weights
             .iter()
             .filter(|weight| weight.is_trained())
             .map(WeightSpec::numbers)
             .sum();
-        let meta = meta(dir, &config, options, kv, params, texts.add_bos)?;
+        let meta = MetaBuf { quant, kv, params, ..meta(dir, &config, options, texts.add_bos)? };
         let texts: Vec<_> = texts.into_sections();
         let mut specs = sections::weight_sections(&captured);
         specs.extend(texts.iter().map(|(kind, bytes)| SectionSpec {
@@ -274,12 +279,11 @@ fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What a bundle says of itself, but for its types and size.
 fn meta(
     dir: &Path,
     config: &Config,
     options: &BuildOptions,
-    kv: DType,
-    params: u64,
     add_bos: bool,
 ) -> Result<MetaBuf, BuildError> {
     let max = config.context_max();
@@ -289,20 +293,21 @@ fn meta(
         return Err(BuildError::Context { found: context, max });
     }
     let name = dir.canonicalize().unwrap_or_else(|_| dir.into());
-    let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = if Gguf::is_one(&name) { name.file_stem() } else { name.file_name() };
+    let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(MetaBuf {
         architecture: config.architecture().into(),
         name,
         created_by: concat!("dynamax ", env!("CARGO_PKG_VERSION")).into(),
-        quant: options.quant,
-        params,
+        quant: DType::Q4,
+        params: 0,
         d_model: config.d_model() as u32,
         n_layers: config.n_layers() as u32,
         vocab_size: config.vocab_size() as u32,
         context_max: max,
         context,
         max_rows: options.max_rows.min(context),
-        kv,
+        kv: DType::F16,
         bos: config.bos().filter(|_| add_bos),
         eos: dynamax_bundle::TokenIds::new(config.eos()).unwrap_or_default(),
     })

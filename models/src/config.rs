@@ -12,7 +12,12 @@ mod write;
 
 use std::path::Path;
 
+use serde_json::{Map, Value};
+
+use crate::gguf::Gguf;
+
 pub use error::{ConfigError, SUPPORTED};
+pub(crate) use fields::Names;
 pub use mamba::{Mamba2Config, MambaConfig, TimeStep};
 pub use transformer::{Rope, RopeScaling, TransformerConfig, TransformerKind};
 
@@ -37,12 +42,16 @@ pub enum Config {
 }
 
 impl Config {
-    /// Reads `config.json` in `dir`, and the tokens that end a text from `generation_config.json` if it names any.
+    /// Reads `config.json` in `dir`, and the tokens that end a text from `generation_config.json` if it names any. A GGUF
+    /// file says both itself.
     ///
     /// # Errors
     ///
     /// A file that cannot be read, an architecture that is not supported, or a field that does not fit.
     pub fn open(dir: &Path) -> Result<Self, ConfigError> {
+        if Gguf::is_one(dir) {
+            return Gguf::open(dir)?.config();
+        }
         let mut config = Self::read(&dir.join("config.json"))?;
         let generation = dir.join("generation_config.json");
         if generation.exists() {
@@ -71,6 +80,15 @@ impl Config {
     /// As for [`open`](Self::open).
     pub fn from_json(text: &str) -> Result<Self, ConfigError> {
         read::config(&fields::Fields::parse(Path::new("config.json"), text)?)
+    }
+
+    /// Reads the fields of a `config.json` that another file gives.
+    pub(crate) fn of_fields(
+        path: &Path,
+        map: Map<String, Value>,
+        names: Names,
+    ) -> Result<Self, ConfigError> {
+        read::config(&fields::Fields::named(path, map, names))
     }
 
     /// The text of a `config.json` that transformers reads, and this module.

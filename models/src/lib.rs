@@ -7,6 +7,7 @@ pub mod capture;
 pub mod checkpoint;
 pub mod config;
 pub mod exits;
+pub mod gguf;
 pub mod golden;
 pub mod layers;
 mod random;

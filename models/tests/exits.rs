@@ -86,7 +86,7 @@ fn compare(dir: &Path, config: &Config, kind: &str) {
     model.exits = weights.load(model.exits).unwrap();
 
     let options = BuildOptions {
-        quant: DType::F32,
+        quant: Some(DType::F32),
         exits: ExitSource::Folder(folder.path().into()),
         context: Some(64),
         ..BuildOptions::default()

@@ -42,7 +42,7 @@ fn in_burn(dir: &Path, config: &Config, tokens: &[u32], rows: usize) -> Vec<Vec<
 
 /// The same from a bundle, on the executor.
 fn on_the_executor(dir: &Path, tokens: &[u32], rows: usize) -> Vec<Vec<f32>> {
-    let options = BuildOptions { quant: DType::F32, ..BuildOptions::default() };
+    let options = BuildOptions { quant: Some(DType::F32), ..BuildOptions::default() };
     let file = Draft::open(dir, &options).unwrap().assemble().unwrap();
     // Where a board maps the file, it starts at a page.
     let mut bytes = vec![0; file.len() + 64];

@@ -1,15 +1,19 @@
 #!/bin/sh
-# Measures Dynamax beside llama.cpp: the same shapes, random weights, paired runs, medians.
+# Measures Dynamax beside llama.cpp: the very same weights, runs in turn, ratios within pairs.
 #
-#   tools/peers/run.sh WORK [SHAPE...]      shapes of `cargo xtask random-checkpoint`; by default llama-135m mamba-130m
+#   tools/peers/run.sh WORK [MODEL...]      by default llama-135m-q4 llama-135m-q8 mamba-130m-q4
+#
+# A model is a shape of random_gguf.py and a quantization: also mistral-7b-q4, codestral-mamba-7b-q4, …-q8. It is written
+# once as GGUF (Q4_0 or Q8_0), and imported by `dynamax build`, which keeps every bit of such weights.
 #
 # WORK is a directory outside the repository. Into it go a Python environment, llama.cpp as the source of the package
-# llama-cpp-python carries it (built once, about ten minutes of one core), checkpoints and models. PAIRS (7), THREADS
-# ("1 2"), QUANT (q4) and RUN (a prefix for each measurement, such as "chrt -r 1") can be set.
+# llama-cpp-python carries it (built once, about ten minutes of one core), and the models: twice their size for a while.
+# PAIRS (5), THREADS ("2 1"), PROMPTS ("128 512"), TOKENS (64) and RUN (a prefix for each measurement, such as
+# "chrt -r 1") can be set; KEEP=no removes each model after it was measured.
 set -eu
-work=${1:?usage: tools/peers/run.sh WORK [SHAPE...]}
+work=${1:?usage: tools/peers/run.sh WORK [MODEL...]}
 shift
-[ $# -gt 0 ] || set -- llama-135m mamba-130m
+[ $# -gt 0 ] || set -- llama-135m-q4 llama-135m-q8 mamba-130m-q4
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 mkdir -p "$work"
@@ -35,16 +39,20 @@ if [ ! -x "$work/llama/bin/llama-bench" ]; then
     nice ninja -C "$work/llama" -j "$jobs" llama-bench
 fi
 
-dynamax="$root/target/release/dynamax"
-(cd "$root" && cargo build --release --package dynamax --package xtask)
-quant=${QUANT:-q4}
-for shape in "$@"; do
-    if [ ! -f "$work/$shape-$quant.dmx" ] || [ ! -f "$work/$shape-$quant.gguf" ]; then
-        "$root/target/release/xtask" random-checkpoint "$shape" "$work/$shape"
-        "$dynamax" build "$work/$shape" -o "$work/$shape-$quant.dmx" --quant "$quant"
-        "$python" "$here/write_gguf.py" "$work/$shape" "$work/$shape-$quant.gguf" "$quant"
-        rm -r "${work:?}/$shape"
+dynamax=${DYNAMAX:-"$root/target/release/dynamax"}
+[ -n "${DYNAMAX:-}" ] || (cd "$root" && cargo build --release --package dynamax)
+for model in "$@"; do
+    gguf="$work/$model.gguf"
+    bundle="$work/$model.dmx"
+    if [ ! -f "$gguf" ]; then
+        "$python" "$here/random_gguf.py" "${model%-*}" "$gguf.part" "${model##*-}"
+        mv "$gguf.part" "$gguf"
+        rm -f "$bundle"
     fi
+    [ -f "$bundle" ] || "$dynamax" build "$gguf" -o "$bundle"
+    # shellcheck disable=SC2086 # These are lists.
+    "$python" "$here/compare.py" --dynamax "$dynamax" --llama "$work/llama/bin/llama-bench" --work "$work" \
+        --pairs "${PAIRS:-5}" --threads ${THREADS:-2 1} --prompts ${PROMPTS:-128 512} --tokens "${TOKENS:-64}" \
+        --run "${RUN:-}" --models "$model"
+    [ "${KEEP:-yes}" = yes ] || rm -f "$gguf" "$bundle"
 done
-exec "$python" "$here/compare.py" --dynamax "$dynamax" --llama "$work/llama/bin/llama-bench" --work "$work" \
-    --quant "$quant" --pairs "${PAIRS:-7}" --threads ${THREADS:-1 2} --run "${RUN:-}" --shapes "$@"

@@ -1,9 +1,9 @@
-"""Writes a checkpoint of `cargo xtask random-checkpoint` as GGUF, in the format next to Dynamax's.
+"""Writes a checkpoint as transformers has it as GGUF, by the conventions of llama.cpp's own conversion, which needs torch.
 
-    write_gguf.py CHECKPOINT OUT.gguf q4|q8
+    write_gguf.py CHECKPOINT OUT.gguf f32|f16|q8|q4
 
-q4 becomes Q4_0 and q8 Q8_0: both have blocks of 32 weights and an f16 scale, as ours. What cannot be cut into such blocks
-is F16, and what Dynamax keeps in f32 is F32.
+Matrices are F32, F16, Q8_0 or Q4_0; what cannot be cut into blocks of 32 is F16, vectors and what is small are F32. There is
+no vocabulary: both sides are given token ids.
 """
 
 import json
@@ -14,8 +14,18 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-TYPES = {"q4": gguf.GGMLQuantizationType.Q4_0, "q8": gguf.GGMLQuantizationType.Q8_0}
-FILE_TYPES = {"q4": gguf.LlamaFileType.MOSTLY_Q4_0, "q8": gguf.LlamaFileType.MOSTLY_Q8_0}
+TYPES = {
+    "f32": gguf.GGMLQuantizationType.F32,
+    "f16": gguf.GGMLQuantizationType.F16,
+    "q8": gguf.GGMLQuantizationType.Q8_0,
+    "q4": gguf.GGMLQuantizationType.Q4_0,
+}
+FILE_TYPES = {
+    "f32": gguf.LlamaFileType.ALL_F32,
+    "f16": gguf.LlamaFileType.MOSTLY_F16,
+    "q8": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "q4": gguf.LlamaFileType.MOSTLY_Q4_0,
+}
 
 
 def tensors(checkpoint):
@@ -27,11 +37,16 @@ def tensors(checkpoint):
             for name, entry in header.items():
                 if name == "__metadata__":
                     continue
-                assert entry["dtype"] == "BF16", f"{path}: {name} is {entry['dtype']}, not BF16"
                 start, end = entry["data_offsets"]
                 file.seek(8 + length + start)
-                bits = np.frombuffer(file.read(end - start), dtype="<u2").astype(np.uint32) << 16
-                yield name, bits.view(np.float32).reshape(entry["shape"])
+                yield name, numbers(entry["dtype"], file.read(end - start)).reshape(entry["shape"])
+
+
+def numbers(dtype, data):
+    """Bytes as f32."""
+    if dtype == "BF16":
+        return (np.frombuffer(data, dtype="<u2").astype(np.uint32) << 16).view(np.float32)
+    return np.frombuffer(data, dtype={"F32": "<f4", "F16": "<f2"}[dtype]).astype(np.float32)
 
 
 LLAMA = {
@@ -41,6 +56,8 @@ LLAMA = {
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
     "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
     "post_attention_layernorm": "ffn_norm",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
@@ -77,8 +94,19 @@ def rename(name, table):
     return f"{prefix}{table['.'.join(path[:-1])]}.{path[-1]}"
 
 
+def turn_neighbours(numbers, heads):
+    """Rotary positions turn the halves of a head in transformers, and neighbours in llama.cpp's llama."""
+    halves = numbers.reshape(heads, 2, numbers.shape[0] // heads // 2, *numbers.shape[1:])
+    return halves.swapaxes(1, 2).reshape(numbers.shape)
+
+
 def arrange(name, numbers, config):
-    """Brings a tensor into the shape that llama.cpp expects; the numbers stay in their order."""
+    """Brings a tensor into the form that llama.cpp expects."""
+    if config["model_type"] in ("llama", "mistral"):
+        if ".attn_q." in name:
+            numbers = turn_neighbours(numbers, config["num_attention_heads"])
+        if ".attn_k." in name:
+            numbers = turn_neighbours(numbers, config["num_key_value_heads"])
     if name.endswith("ssm_a"):
         numbers = -np.exp(numbers)
     if name.endswith("ssm_conv1d.weight"):
@@ -98,14 +126,19 @@ def describe(writer, config):
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_tokenizer_model("no_vocab")
-    if kind in ("llama", "mistral"):
+    if "mamba" not in kind:
         writer.add_context_length(config["max_position_embeddings"])
         writer.add_feed_forward_length(config["intermediate_size"])
         writer.add_head_count(config["num_attention_heads"])
         writer.add_head_count_kv(config["num_key_value_heads"])
         writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-        writer.add_rope_dimension_count(config["head_dim"])
-        writer.add_rope_freq_base(config["rope_theta"])
+        head_dim = config.get("head_dim") or d_model // config["num_attention_heads"]
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+        writer.add_rope_dimension_count(head_dim)
+        rope = config.get("rope_parameters") or config
+        assert rope.get("rope_type", "default") == "default", "stretched rotations are not written"
+        writer.add_rope_freq_base(rope["rope_theta"])
         return
     writer.add_context_length(1 << 20)
     writer.add_feed_forward_length(0)
@@ -125,18 +158,19 @@ def describe(writer, config):
 def main(checkpoint, out, quant):
     config = json.loads((Path(checkpoint) / "config.json").read_text())
     kind = config["model_type"]
-    transformer = kind in ("llama", "mistral")
     # Tensors wait in a temporary file, so that a 7B model needs little memory.
-    writer = gguf.GGUFWriter(out, "llama" if transformer else kind, use_temp_file=True)
+    writer = gguf.GGUFWriter(out, "llama" if kind == "mistral" else kind, use_temp_file=True)
     describe(writer, config)
     writer.add_file_type(FILE_TYPES[quant])
     for name, numbers in tensors(checkpoint):
-        name = rename(name, LLAMA if transformer else MAMBA)
+        if name == "lm_head.weight" and config.get("tie_word_embeddings", "mamba" in kind):
+            continue
+        name = rename(name, MAMBA if "mamba" in kind else LLAMA)
         numbers = arrange(name, numbers, config)
         small = numbers.ndim < 2 or name.endswith(("ssm_a", "ssm_d", "conv1d.weight", "ssm_norm.weight"))
-        if small:
+        if small or quant == "f32":
             writer.add_tensor(name, numbers.astype(np.float32))
-        elif numbers.shape[1] % 32 != 0:
+        elif quant == "f16" or numbers.shape[1] % 32 != 0:
             writer.add_tensor(name, numbers.astype(np.float16))
         else:
             packed = gguf.quants.quantize(numbers, TYPES[quant])
@@ -147,4 +181,5 @@ def main(checkpoint, out, quant):
     writer.close()
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,11 +1,13 @@
 //! Writes the bytes of each weight.
 
 use std::io::Write;
+use std::ops::Range;
 use std::path::Path;
 
 use dynamax_bundle::{DType, Hash, Hasher, SectionKind, SectionSpec, Tensor};
-use dynamax_kernels::format::{Format, PANEL};
-use dynamax_kernels::quantize::{PackError, PackReport, pack_panel};
+use dynamax_kernels::format::{BLOCK, Format, PANEL};
+use dynamax_kernels::quantize::{PackError, PackReport, block_bytes, pack_panel, tile_panel};
+use half::f16;
 
 use super::{BuildError, Numbers};
 use crate::capture::{Captured, Store, WeightSpec};
@@ -93,10 +95,14 @@ pub(super) fn write_weight<W: Write>(
     quality: &mut Quality,
 ) -> Result<(), WeightError> {
     match &weight.store {
+        Store::Matrix if from.are_blocks_of(&weight.param, tensor.dtype) => {
+            write_blocks(from, weight, tensor, sink)
+        }
         Store::Matrix => write_matrix(from, weight, tensor, sink, quality),
-        Store::Plain => write_plain(from, weight, sink, |number| number),
-        // A = -exp(A_log), Gu & Dao 2023, section 3.6; exact to the last bit but one.
-        Store::NegExp => write_plain(from, weight, sink, |number| -f64::from(number).exp() as f32),
+        Store::Plain => write_plain(weight, sink, |rows, out| from.read(&weight.param, rows, out)),
+        Store::NegExp => {
+            write_plain(weight, sink, |rows, out| from.read_neg_exp(&weight.param, rows, out))
+        }
         Store::Computed(numbers) => {
             sink.write(bytemuck::cast_slice(numbers)).map_err(WeightError::Write)
         }
@@ -104,23 +110,46 @@ pub(super) fn write_weight<W: Write>(
 }
 
 fn write_plain<W: Write>(
-    from: &Numbers,
     weight: &WeightSpec,
     sink: &mut Sink<'_, W>,
-    map: impl Fn(f32) -> f32,
+    read: impl Fn(Range<usize>, &mut Vec<f32>) -> Result<(), CheckpointError>,
 ) -> Result<(), WeightError> {
     let (rows, columns) = weight.matrix_shape();
     let mut numbers = Vec::new();
-    from.read(&weight.param, 0..rows, &mut numbers).map_err(WeightError::Read)?;
+    read(0..rows, &mut numbers).map_err(WeightError::Read)?;
     if let Some(index) = numbers.iter().position(|number| !number.is_finite()) {
         let (row, column) = (index / columns, index % columns);
         let (tensor, found) = (weight.param.clone(), numbers[index]);
         return Err(WeightError::NotStorable { tensor, row, column, found, dtype: DType::F32 });
     }
-    for number in &mut numbers {
-        *number = map(*number);
-    }
     sink.write(bytemuck::cast_slice(&numbers)).map_err(WeightError::Write)
+}
+
+/// Writes a matrix that is quantized already: its blocks are put in order, and no weight changes.
+fn write_blocks<W: Write>(
+    from: &Numbers,
+    weight: &WeightSpec,
+    tensor: &Tensor,
+    sink: &mut Sink<'_, W>,
+) -> Result<(), WeightError> {
+    let (rows, d_in) = weight.matrix_shape();
+    let format = format(tensor.dtype);
+    let mut panel = vec![0; format.panel_bytes(d_in).unwrap_or(0)];
+    let mut blocks = Vec::new();
+    for start in (0..rows).step_by(PANEL) {
+        let end = rows.min(start + PANEL);
+        from.read_blocks(&weight.param, start..end, tensor.dtype, &mut blocks)
+            .map_err(WeightError::Read)?;
+        tile_panel(format, &blocks, d_in, &mut panel).map_err(|error| {
+            let (row, column) = place(error);
+            let first = (row * d_in + column) / BLOCK * block_bytes(format).unwrap_or(0);
+            let found = f16::from_le_bytes([blocks[first], blocks[first + 1]]).to_f32();
+            let (tensor, dtype) = (weight.param.clone(), tensor.dtype);
+            WeightError::NotStorable { tensor, row: start + row, column, found, dtype }
+        })?;
+        sink.write(&panel).map_err(WeightError::Write)?;
+    }
+    Ok(())
 }
 
 fn write_matrix<W: Write>(

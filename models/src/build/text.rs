@@ -7,6 +7,8 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use crate::config::Config;
+use crate::gguf::GgufError;
+use crate::gguf::{Gguf, Vocabulary};
 
 /// A vocabulary is often padded for the matrix's sake; more than this share of unknown ids is another model's.
 const MOST_UNKNOWN_SHARE: usize = 16;
@@ -15,6 +17,9 @@ const MOST_UNKNOWN_SHARE: usize = 16;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
+    /// The vocabulary in a GGUF file is broken.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// A file cannot be read.
     #[error("{}: {error}", path.display())]
     Read {
@@ -88,12 +93,16 @@ pub struct TextFiles {
 }
 
 impl TextFiles {
-    /// Reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`, those that there are.
+    /// Reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`, those that there are, or what a GGUF file
+    /// has in their place.
     ///
     /// # Errors
     ///
     /// Files that cannot be read, and a tokenizer that does not fit the model.
     pub fn open(dir: &Path, config: &Config) -> Result<Self, TextError> {
+        if Gguf::is_one(dir) {
+            return Self::of_gguf(&Gguf::open(dir)?, config);
+        }
         let mut texts = Self::default();
         if let Some(bytes) = read(&dir.join("tokenizer.json"))? {
             texts.check(&dir.join("tokenizer.json"), &bytes, config)?;
@@ -114,6 +123,16 @@ impl TextFiles {
         }
         if let Some(bytes) = read(&dir.join("chat_template.jinja"))? {
             texts.chat_template = Some(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        Ok(texts)
+    }
+
+    fn of_gguf(file: &Gguf, config: &Config) -> Result<Self, TextError> {
+        let Vocabulary { tokenizer, chat_template, add_bos, warnings } = file.vocabulary()?;
+        let mut texts = Self { tokenizer, chat_template, add_bos, warnings };
+        if let Some(bytes) = texts.tokenizer.take() {
+            texts.check(file.path(), &bytes, config)?;
+            texts.tokenizer = Some(bytes);
         }
         Ok(texts)
     }

@@ -3,10 +3,15 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
+use crate::gguf::GgufError;
+
 /// Why weights cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
+    /// A GGUF file is broken, or its tensors do not fit.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// No weights in the folder.
     #[error(
         "{}: neither model.safetensors nor model.safetensors.index.json{}",
@@ -115,6 +120,18 @@ pub enum CheckpointError {
         /// Position in the tensor, row-major.
         index: usize,
         /// `NaN` or `inf`.
+        found: f32,
+    },
+    /// A number that must be negative is not.
+    #[error(
+        "{tensor}: number {index} is {found}, expected one below zero; take another conversion of the model"
+    )]
+    NotNegative {
+        /// The tensor.
+        tensor: String,
+        /// Position in the parameter.
+        index: usize,
+        /// The number.
         found: f32,
     },
     /// A parameter that the model does not have.

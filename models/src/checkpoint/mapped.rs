@@ -1,15 +1,17 @@
-//! Tensors in mapped safetensors files.
+//! Tensors in mapped files: safetensors, or GGUF under the names of transformers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
-use half::{bf16, f16};
+use dynamax_bundle::DType;
 use memmap2::{Mmap, UncheckedAdvice};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 
-use super::CheckpointError;
+use super::{CheckpointError, Encoding};
+use crate::config::Config;
+use crate::gguf::{self, Gguf};
 
 /// The prefixes of a language model's backbone in transformers; a checkpoint may have been saved without.
 const PREFIXES: [&str; 2] = ["model.", "backbone."];
@@ -27,9 +29,34 @@ struct Stored {
     file: usize,
     /// As the file names it.
     name: String,
-    dtype: Dtype,
+    encoding: Encoding,
     shape: Vec<usize>,
     bytes: Range<usize>,
+    /// Rows of one head, where those of its two halves alternate in the file.
+    interleaved: Option<usize>,
+    /// It holds `-exp` of what the name says.
+    is_neg_exp: bool,
+}
+
+impl Stored {
+    /// Numbers in a row: in all but the first axis.
+    fn width(&self) -> usize {
+        self.shape.get(1..).map_or(1, |rest| rest.iter().product())
+    }
+
+    /// Bytes of some numbers, which begin and end with whole blocks.
+    fn bytes_of(&self, numbers: &Range<usize>) -> Range<usize> {
+        let bytes =
+            |numbers: usize| numbers / self.encoding.block_numbers() * self.encoding.block_bytes();
+        self.bytes.start + bytes(numbers.start)..self.bytes.start + bytes(numbers.end)
+    }
+
+    /// Where the file has a row: the halves of a head one after the other become neighbours.
+    fn place(&self, row: usize) -> usize {
+        let Some(head) = self.interleaved else { return row };
+        let (first, within) = (row / head * head, row % head);
+        first + within % (head / 2) * 2 + within / (head / 2)
+    }
 }
 
 impl Tensors {
@@ -54,6 +81,24 @@ impl Tensors {
             return Err(CheckpointError::NoWeights { dir: dir.into(), has_pickle });
         }
         Ok(tensors)
+    }
+
+    /// Takes the tensors of a GGUF file.
+    pub(super) fn open_gguf(file: Gguf, config: &Config) -> Result<Self, CheckpointError> {
+        let of = |tensor: gguf::Tensor| {
+            let stored = Stored {
+                file: 0,
+                name: tensor.name,
+                encoding: tensor.stored.encoding,
+                shape: tensor.shape,
+                bytes: tensor.stored.bytes,
+                interleaved: tensor.interleaved,
+                is_neg_exp: tensor.is_neg_exp,
+            };
+            (tensor.known_as, stored)
+        };
+        let stored = gguf::tensors(&file, config)?.into_iter().map(of).collect();
+        Ok(Self { files: vec![file.into_map()], stored })
     }
 
     /// Maps one file.
@@ -84,44 +129,30 @@ impl Tensors {
     /// Two tensors hold the same bytes.
     pub(super) fn are_equal(&self, a: &str, b: &str) -> bool {
         match (self.stored.get(a), self.stored.get(b)) {
-            (Some(a), Some(b)) => a.dtype == b.dtype && self.bytes(a) == self.bytes(b),
+            (Some(a), Some(b)) => a.encoding == b.encoding && self.bytes(a) == self.bytes(b),
             _ => false,
         }
     }
 
-    /// Appends numbers of a tensor, row-major, to `out`.
+    /// How a tensor is written, and what its file calls it.
+    pub(super) fn encoding(&self, tensor: &str) -> Option<(Encoding, &str)> {
+        self.stored.get(tensor).map(|stored| (stored.encoding, stored.name.as_str()))
+    }
+
+    /// The tensor holds `-exp` of what its name says.
+    pub(super) fn is_neg_exp(&self, tensor: &str) -> bool {
+        self.stored.get(tensor).is_some_and(|stored| stored.is_neg_exp)
+    }
+
+    /// Appends numbers of a tensor, row-major, to `out`; rows of block encodings are whole.
     pub(super) fn numbers(
         &self,
         tensor: &str,
         range: Range<usize>,
         out: &mut Vec<f32>,
     ) -> Result<(), CheckpointError> {
-        let stored = self.stored.get(tensor);
-        let stored = stored
-            .ok_or_else(|| CheckpointError::Missing { tensor: tensor.into(), shape: Vec::new() })?;
-        let bytes = self.bytes(stored);
         let first = out.len();
-        match stored.dtype {
-            Dtype::F32 => {
-                let bytes = bytes[range.start * 4..range.end * 4].as_chunks::<4>().0;
-                out.extend(bytes.iter().map(|bytes| f32::from_le_bytes(*bytes)));
-            }
-            Dtype::F16 => {
-                let bytes = bytes[range.start * 2..range.end * 2].as_chunks::<2>().0;
-                out.extend(bytes.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f32()));
-            }
-            Dtype::BF16 => {
-                let bytes = bytes[range.start * 2..range.end * 2].as_chunks::<2>().0;
-                out.extend(bytes.iter().map(|bytes| bf16::from_le_bytes(*bytes).to_f32()));
-            }
-            dtype => {
-                return Err(CheckpointError::Type {
-                    tensor: stored.name.clone(),
-                    found: format!("{dtype:?}"),
-                });
-            }
-        }
-        self.forget(stored, &range);
+        let stored = self.parts(tensor, &range, |encoding, bytes| encoding.decode(bytes, out))?;
         match out[first..].iter().position(|number| !number.is_finite()) {
             None => Ok(()),
             Some(index) => Err(CheckpointError::NotFinite {
@@ -132,18 +163,57 @@ impl Tensors {
         }
     }
 
+    /// Appends the blocks of some rows of a matrix to `out`, as blocks of `dtype`.
+    pub(super) fn blocks(
+        &self,
+        tensor: &str,
+        range: Range<usize>,
+        dtype: DType,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CheckpointError> {
+        self.parts(tensor, &range, |encoding, bytes| encoding.carry(dtype, bytes, out)).map(drop)
+    }
+
+    /// Hands the bytes of some numbers to `take`: at once, or row by row where the file has rows in another order.
+    fn parts(
+        &self,
+        tensor: &str,
+        range: &Range<usize>,
+        mut take: impl FnMut(Encoding, &[u8]),
+    ) -> Result<&Stored, CheckpointError> {
+        let stored = self.stored.get(tensor);
+        let stored = stored
+            .ok_or_else(|| CheckpointError::Missing { tensor: tensor.into(), shape: Vec::new() })?;
+        let file = &self.files[stored.file];
+        if stored.interleaved.is_none() {
+            take(stored.encoding, &file[stored.bytes_of(range)]);
+            self.forget(stored, range);
+            return Ok(stored);
+        }
+        let width = stored.width();
+        for row in range.start / width..range.end / width {
+            let row = stored.place(row) * width;
+            take(stored.encoding, &file[stored.bytes_of(&(row..row + width))]);
+        }
+        // Rows of a head lie within the head, wherever in it.
+        self.forget(stored, range);
+        Ok(stored)
+    }
+
     /// Gives pages that have been read back to the system, so that a checkpoint larger than memory passes through.
     fn forget(&self, stored: &Stored, range: &Range<usize>) {
-        let number_bytes = if stored.dtype == Dtype::F32 { 4 } else { 2 };
-        let (start, len) =
-            (stored.bytes.start + range.start * number_bytes, range.len() * number_bytes);
+        let bytes = stored.bytes_of(range);
         #[expect(
             unsafe_code,
             reason = "advice that drops pages is unsafe for maps that are written"
         )]
         // SAFETY: the map is a read-only view of a file: a dropped page is read again when it is touched.
         let advised = unsafe {
-            self.files[stored.file].unchecked_advise_range(UncheckedAdvice::DontNeed, start, len)
+            self.files[stored.file].unchecked_advise_range(
+                UncheckedAdvice::DontNeed,
+                bytes.start,
+                bytes.len(),
+            )
         };
         // Only advice: without it the pages stay until memory is short.
         drop(advised);
@@ -168,12 +238,10 @@ impl Tensors {
         let data = header + size_of::<u64>();
         let mut added = 0;
         for (name, info) in metadata.tensors().into_iter().filter(|(name, _)| wanted(name)) {
-            if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-                return Err(CheckpointError::Type {
-                    tensor: name,
-                    found: format!("{:?}", info.dtype),
-                });
-            }
+            let Some(encoding) = Encoding::of_safetensors(info.dtype) else {
+                let found = format!("{:?}", info.dtype);
+                return Err(CheckpointError::Type { tensor: name, found });
+            };
             let short = PREFIXES
                 .iter()
                 .find_map(|prefix| name.strip_prefix(prefix))
@@ -181,10 +249,12 @@ impl Tensors {
                 .to_owned();
             let stored = Stored {
                 file: self.files.len(),
-                dtype: info.dtype,
+                encoding,
                 shape: info.shape.clone(),
                 bytes: data + info.data_offsets.0..data + info.data_offsets.1,
                 name,
+                interleaved: None,
+                is_neg_exp: false,
             };
             if let Some(twice) = self.stored.insert(short, stored) {
                 return Err(format(format!(
@@ -243,8 +313,8 @@ struct Index {
     unsafe_code,
     reason = "mapping a file is the only way to read a checkpoint that is larger than memory"
 )]
-fn map(file: &File) -> std::io::Result<Mmap> {
-    // SAFETY: the map is read-only and private to this module. Another process that changes a checkpoint while it is
+pub(crate) fn map(file: &File) -> std::io::Result<Mmap> {
+    // SAFETY: the map is read-only and private to its reader. Another process that changes a checkpoint while it is
     // imported can at worst change the numbers or end this process: bounds were checked against the mapped length.
     unsafe { Mmap::map(file) }
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::gguf::GgufError;
+
 /// Architectures that can be imported, as `config.json` names them.
 pub const SUPPORTED: &[&str] = &["llama", "mistral", "qwen2", "qwen3", "mamba", "mamba2"];
 
@@ -9,6 +11,9 @@ pub const SUPPORTED: &[&str] = &["llama", "mistral", "qwen2", "qwen3", "mamba", 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// A GGUF file does not say what it must.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// The file cannot be read.
     #[error("{}: {error}; give the folder of a checkpoint, as Hugging Face lays it out", path.display())]
     Read {
@@ -27,7 +32,7 @@ pub enum ConfigError {
     },
     /// An architecture that is not known here.
     #[error(
-        "{}: model_type is {found}; supported are {}; choose a checkpoint of one of these",
+        "{}: the architecture is {found}; supported are {}; choose a checkpoint of one of these",
         path.display(),
         SUPPORTED.join(", ")
     )]
@@ -38,7 +43,7 @@ pub enum ConfigError {
         found: String,
     },
     /// A field that must be there is not.
-    #[error("{}: {field} is missing, expected {expected}; take config.json from the model's publisher", path.display())]
+    #[error("{}: {field} is missing, expected {expected}; {advice}", path.display())]
     Missing {
         /// The file.
         path: PathBuf,
@@ -46,6 +51,8 @@ pub enum ConfigError {
         field: String,
         /// What it should hold.
         expected: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// A field holds what it must not.
     #[error("{}: {field} is {found}, expected {expected}; {advice}", path.display())]

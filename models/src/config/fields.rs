@@ -1,4 +1,4 @@
-//! Reads fields of `config.json`, and says by name which one is wrong.
+//! Reads fields of `config.json`, or of what another file says in its place, and says by name which one is wrong.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,25 @@ const SIZE_MAX: usize = 1 << 20;
 
 /// What to do about a wrong field.
 const ADVICE: &str = "correct the file, or take it from the model's publisher";
+/// What to do about a missing one.
+const ADVICE_MISSING: &str = "take config.json from the model's publisher";
 
 /// The object in a JSON file.
 #[derive(Clone, Debug)]
 pub(super) struct Fields {
     path: PathBuf,
     map: Map<String, Value>,
+    /// What fields are called in a file that is no `config.json`.
+    names: Option<Names>,
+}
+
+/// What the fields of a `config.json` are called in another file, and what to do about one that is wrong there.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    /// Field, and its name in the file.
+    pub(crate) names: Vec<(&'static str, String)>,
+    /// What to do.
+    pub(crate) advice: &'static str,
 }
 
 impl Fields {
@@ -24,7 +37,12 @@ impl Fields {
     pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let map = serde_json::from_str(&quote_floats(text));
         let map = map.map_err(|error| ConfigError::Json { path: path.into(), error })?;
-        Ok(Self { path: path.into(), map })
+        Ok(Self { path: path.into(), map, names: None })
+    }
+
+    /// Fields that another file gives, under names of its own.
+    pub(super) fn named(path: &Path, map: Map<String, Value>, names: Names) -> Self {
+        Self { path: path.into(), map, names: Some(names) }
     }
 
     /// Reads a file.
@@ -53,9 +71,7 @@ impl Fields {
     pub(super) fn object(&self, field: &str) -> Result<Option<Self>, ConfigError> {
         match self.get(field) {
             None => Ok(None),
-            Some(Value::Object(map)) => {
-                Ok(Some(Self { path: self.path.clone(), map: map.clone() }))
-            }
+            Some(Value::Object(map)) => Ok(Some(Self { map: map.clone(), ..self.clone() })),
             Some(found) => Err(self.invalid(field, found, "an object")),
         }
     }
@@ -156,8 +172,9 @@ impl Fields {
     pub(super) fn missing(&self, field: &str, expected: &str) -> ConfigError {
         ConfigError::Missing {
             path: self.path.clone(),
-            field: field.into(),
+            field: self.name(field),
             expected: expected.into(),
+            advice: self.names.as_ref().map_or(ADVICE_MISSING, |names| names.advice),
         }
     }
 
@@ -165,11 +182,18 @@ impl Fields {
     pub(super) fn invalid(&self, field: &str, found: impl ToString, expected: &str) -> ConfigError {
         ConfigError::Invalid {
             path: self.path.clone(),
-            field: field.into(),
+            field: self.name(field),
             found: found.to_string(),
             expected: expected.into(),
-            advice: ADVICE,
+            advice: self.names.as_ref().map_or(ADVICE, |names| names.advice),
         }
+    }
+
+    /// What the file calls a field.
+    fn name(&self, field: &str) -> String {
+        let names = self.names.iter().flat_map(|names| &names.names);
+        let name = names.clone().find(|(known, _)| *known == field).map(|(_, name)| name.as_str());
+        name.unwrap_or(field).into()
     }
 }
 

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use dynamax_bundle::DType;
 use dynamax_config::show_bytes as show;
 use dynamax_models::build::{BuildOptions, Built, Draft, ExitSource};
+use dynamax_models::gguf::Gguf;
 use dynamax_session::{Source, keys};
 use serde::Serialize;
 
@@ -20,17 +21,18 @@ use crate::progress;
 Examples:
   dynamax build ./Mistral-7B-v0.3 -o m.dmx                 q4, 4.5 bits per weight
   dynamax build ./mamba2-130m -o m.dmx --quant q8          8.5 bits per weight
+  dynamax build mistral-7b.Q4_0.gguf -o m.dmx              the weights of a GGUF file, as they are
   dynamax build ./mistral -o m.dmx --exits ./exits         with early exits
   dynamax build ./llama -o m.dmx --quant f32 --context 512 as trained, for comparisons")]
 pub(crate) struct Arguments {
-    /// Directory with config.json, model.safetensors (or shards) and tokenizer.json.
+    /// Directory with config.json, model.safetensors (or shards) and tokenizer.json; or a GGUF file.
     checkpoint: PathBuf,
     /// The bundle to write.
     #[arg(short, long)]
     output: PathBuf,
-    /// How matrices are stored; norms, convolutions, A, D and dt stay f32.
-    #[arg(long, value_enum, default_value_t = Quant::Q4)]
-    quant: Quant,
+    /// How matrices are stored; norms, convolutions, A, D and dt stay f32. By default q4, or as a GGUF file has them.
+    #[arg(long, value_enum)]
+    quant: Option<Quant>,
     /// How keys and values are cached; by default f16, or f32 in an f32 bundle.
     #[arg(long, value_enum)]
     kv: Option<Kv>,
@@ -104,14 +106,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let start = Instant::now();
     let checkpoint = &arguments.checkpoint;
     ensure!(
-        checkpoint.is_dir(),
-        "{}: not a directory; give the directory of a checkpoint (config.json, model.safetensors)",
+        checkpoint.is_dir() || Gguf::is_one(checkpoint),
+        "{}: neither a directory nor a GGUF file; give the directory of a checkpoint (config.json, model.safetensors)",
         checkpoint.display()
     );
     // Before the work: a key that cannot be read should not cost a build.
     let key = arguments.sign.as_deref().map(keys::read_secret).transpose()?;
     let options = BuildOptions {
-        quant: arguments.quant.into(),
+        quant: arguments.quant.map(DType::from),
         kv: arguments.kv.map(|kv| if kv == Kv::F16 { DType::F16 } else { DType::F32 }),
         context: arguments.context,
         max_rows: arguments.rows,

@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 /// The f32 Program on the CPU executor: largest difference of any logit, and if greedy tokens are equal.
 fn compare_lowered(checkpoint: &Path, golden: &Golden) -> Result<(f64, bool)> {
-    let options = BuildOptions { quant: DType::F32, ..BuildOptions::default() };
+    let options = BuildOptions { quant: Some(DType::F32), ..BuildOptions::default() };
     let bytes = Draft::open(checkpoint, &options)?.assemble()?;
     let aligned = Line::copy_from(&bytes);
     let bundle =
