@@ -345,3 +345,27 @@ fn a_build_can_sign() {
     assert_eq!(verified["counter"], 3, "{verified}");
     refused(2, "cannot be read", &[build.as_slice(), &["--sign", "nowhere"]].concat());
 }
+
+#[test]
+fn a_gguf_file_is_built_as_it_is_and_a_cut_one_leaves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let gguf = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../models/tests/gguf/fixture/encodings.gguf");
+    let bundle = folder.path().join("m.dmx");
+    let built = json(&["build", text(&gguf), "-o", text(&bundle), "--json"]);
+    let warnings = built["warnings"].to_string();
+    assert!(warnings.contains("Q6_K is rounded a second time, to q8"), "{warnings}");
+    let inspected = json(&["inspect", text(&bundle), "--json"]);
+    assert_eq!(inspected["arch"], "llama", "{inspected}");
+    let said =
+        json(&["run", text(&bundle), "--tokens-in", "1,2,3", "-n", "5", "--ignore-eos", "--json"]);
+    assert_eq!(said["tokens"].as_array().map(Vec::len), Some(5), "{said}");
+
+    let cut = folder.path().join("cut.gguf");
+    let bytes = std::fs::read(&gguf).unwrap();
+    std::fs::write(&cut, &bytes[..bytes.len() - 100]).unwrap();
+    let none = folder.path().join("none.dmx");
+    refused(2, "cut.gguf: broken or truncated GGUF", &["build", text(&cut), "-o", text(&none)]);
+    assert!(!none.exists(), "nothing is written");
+    refused(2, "neither a directory nor a GGUF file", &["build", text(&bundle), "-o", text(&none)]);
+}

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one door for checks. `cargo xtask ci` runs all of them, in order, and collects what failed.
 
 mod cross;
+mod instructions;
 mod qemu;
 mod random_checkpoint;
 mod steps;
@@ -16,15 +17,15 @@ fn main() -> ExitCode {
     if verb == "ci" {
         return all();
     }
-    if verb == "random-checkpoint" {
-        let arguments: Vec<String> = std::env::args().skip(2).collect();
-        return random_checkpoint::run(&arguments)
-            .map_or_else(|error| fail(&format!("{error:#}")), |()| ExitCode::SUCCESS);
-    }
-    if verb == "cross" {
-        let arguments: Vec<String> = std::env::args().skip(2).collect();
-        return cross::run(&arguments)
-            .map_or_else(|error| fail(&format!("{error:#}")), |()| ExitCode::SUCCESS);
+    let arguments: Vec<String> = std::env::args().skip(2).collect();
+    let tool = match verb.as_str() {
+        "cross" => Some(cross::run(&arguments)),
+        "instructions" => Some(instructions::run(&arguments)),
+        "random-checkpoint" => Some(random_checkpoint::run(&arguments)),
+        _ => None,
+    };
+    if let Some(done) = tool {
+        return done.map_or_else(|error| fail(&format!("{error:#}")), |()| ExitCode::SUCCESS);
     }
     match STEPS.iter().find(|step| step.name == verb) {
         Some(step) => match (step.run)() {
@@ -59,7 +60,8 @@ fn all() -> ExitCode {
 
 fn usage(verb: &str) -> ExitCode {
     println!(
-        "usage: cargo xtask ci, cargo xtask cross [--board NAME], cargo xtask random-checkpoint SHAPE DIR, or one step:"
+        "usage: cargo xtask ci, cargo xtask cross [--board NAME], cargo xtask instructions [--record],\n       \
+         cargo xtask random-checkpoint SHAPE DIR, or one step:"
     );
     for step in STEPS {
         println!("  {:<12} {}", step.name, step.what);

@@ -10,6 +10,7 @@ use tokenizers::Tokenizer;
 
 use super::recipe::{DistillRecipe, read_recipe, require_no_exits, state_path, write_recipe};
 use crate::backbone::Backbone;
+use crate::build::TextFiles;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::exits::skip::scores;
@@ -90,9 +91,7 @@ impl DistillRun {
         let from = &recipe.checkpoint;
         let config = Config::open(from)?;
         recipe.check(&config)?;
-        let path = from.join("tokenizer.json");
-        let tokenizer = Tokenizer::from_file(&path)
-            .map_err(|error| TrainError::Tokenizer(format!("{}: {error}", path.display())))?;
+        let tokenizer = tokenizer(from, &config)?;
         let end = config.eos().first().copied();
         let corpus = Corpus::new(&read_texts(&recipe.text)?, &tokenizer, end, recipe.seq_len)?;
         corpus.check(config.vocab_size())?;
@@ -308,6 +307,17 @@ impl DistillRun {
         let DistillRecipe { batch, seq_len, seed, .. } = self.recipe;
         Batches::new(&self.corpus.train, batch, seq_len, seed)
     }
+}
+
+/// The tokenizer of a checkpoint.
+fn tokenizer(checkpoint: &Path, config: &Config) -> Result<Tokenizer, TrainError> {
+    let texts = TextFiles::open(checkpoint, config);
+    let texts = texts.map_err(|error| TrainError::Tokenizer(error.to_string()))?;
+    let path = checkpoint.display();
+    let bytes = texts.tokenizer;
+    let bytes = bytes.ok_or_else(|| TrainError::Tokenizer(format!("{path}: has no tokenizer")))?;
+    let tokenizer = Tokenizer::from_bytes(bytes);
+    tokenizer.map_err(|error| TrainError::Tokenizer(format!("{path}: {error}")))
 }
 
 /// `[batch, seq, width]` as `[batch · seq, width]`.

@@ -31,7 +31,7 @@ Examples:
 
 The checkpoint is only read. A threshold of 0.9 lets a token leave where nine of ten would say the same at full depth.")]
 pub(crate) struct Arguments {
-    /// The model: a directory with config.json, safetensors, and its tokenizer.json.
+    /// The model: a directory with config.json, safetensors, and its tokenizer.json; or a GGUF file.
     #[arg(required_unless_present = "resume")]
     checkpoint: Option<PathBuf>,
     /// Plain text, UTF-8; several files may follow.
