@@ -22,7 +22,7 @@ const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// The names that are known, by what they stand for.
-const KNOWN: [(&[&str], PreTokenizer); 7] = [
+const KNOWN: [(&[&str], PreTokenizer); 8] = [
     (
         &[
             "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "exaone4", "mellum", "gigachat",
@@ -51,6 +51,14 @@ const KNOWN: [(&[&str], PreTokenizer); 7] = [
     (
         &["gpt-4o", "llama4", "kanana2"],
         PreTokenizer { expressions: &[GPT4O], ignore_merges: false, add_bos: false },
+    ),
+    (
+        &["deepseek-coder"],
+        PreTokenizer {
+            expressions: &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}"],
+            ignore_merges: false,
+            add_bos: false,
+        },
     ),
 ];
 

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use super::cursor::Cursor;
 
+/// Most texts or numbers of a list that are taken into memory; vocabularies have a quarter of a million.
+const MOST: usize = 1 << 22;
+
 /// A value; texts and lists stay where they lie in the file.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
@@ -121,17 +124,19 @@ impl Value {
         Ok(Self::List { kind, count, bytes: start..from.position() })
     }
 
-    /// The texts of a list of texts; nothing if it is something else, or one is not UTF-8.
+    /// The texts of a list of texts; nothing if it is something else or very long, or one is not UTF-8.
     pub(super) fn as_texts<'b>(&self, file: &'b [u8]) -> Option<Vec<&'b str>> {
-        let Self::List { kind: Kind::Text, count, bytes } = self else { return None };
+        let Self::List { kind: Kind::Text, count: count @ ..=MOST, bytes } = self else {
+            return None;
+        };
         let bytes = file.get(bytes.clone())?;
         let mut from = Cursor::new(bytes);
         (0..*count).map(|_| std::str::from_utf8(bytes.get(from.text().ok()?)?).ok()).collect()
     }
 
-    /// The numbers of a list of numbers; nothing if it is something else.
+    /// The numbers of a list of numbers; nothing if it is something else or very long.
     pub(super) fn as_numbers(&self, file: &[u8]) -> Option<Vec<f64>> {
-        let Self::List { kind, count, bytes } = self else { return None };
+        let Self::List { kind, count: count @ ..=MOST, bytes } = self else { return None };
         let mut from = Cursor::new(file.get(bytes.clone())?);
         (0..*count)
             .map(|_| match Self::read_one(*kind, &mut from).ok()? {

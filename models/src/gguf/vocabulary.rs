@@ -9,7 +9,7 @@
 //! Pieces that are no text but a sign (`<s>`, `[INST]`) are special tokens, those that a user has added are found before
 //! anything else.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -213,8 +213,8 @@ impl<'g> Pieces<'g> {
         pieces.filter(move |(id, _)| self.kinds[*id] == wanted)
     }
 
-    /// Pieces to ids; of two that are the same the first counts.
-    fn vocab(&self) -> HashMap<&'g str, usize> {
+    /// Pieces to ids, in an order, so that the same file makes the same bundle; of two that are the same the first counts.
+    fn vocab(&self) -> BTreeMap<&'g str, usize> {
         self.texts.iter().enumerate().rev().map(|(id, piece)| (*piece, id)).collect()
     }
 

@@ -37,7 +37,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         let [short, long] = TOKENS.map(|tokens| count(demo, tokens));
         let found = (long? - short?) / (TOKENS[1] - TOKENS[0]);
         writeln!(lines, "{demo} {found}")?;
-        let before = recorded.lines().find_map(|line| line.strip_prefix(demo)?.trim().parse().ok());
+        let before: Option<f64> =
+            recorded.lines().find_map(|line| line.strip_prefix(demo)?.trim().parse().ok());
         let Some(before) = before else {
             println!("{demo}: {found} instructions a token");
             other.push(format!("{demo} has no record"));
