@@ -235,23 +235,16 @@ fn greedy_in_rounds(decoder: &mut Decoder<'_>, seed: u64) -> (Vec<u32>, (u64, u6
     (tokens, (all - right, right))
 }
 
+/// `DYNAMAX_PROMPTS=10000 cargo test --release -p dynamax-tests --test verified -- --nocapture` takes minutes.
 #[test]
 fn answers_of_the_demos_are_those_of_full_depth() {
+    let asked = std::env::var("DYNAMAX_PROMPTS").ok().and_then(|number| number.parse().ok());
     let team = Team::new(2).expect("threads start");
-    let isa = Isa::detect();
-    compare_demos(100, &[(isa, Crew::Alone), (isa, Crew::Team(&team))]);
-    compare_demos(8, &[(isa, Crew::Alone), (Isa::reference(), Crew::Alone)]);
-}
-
-/// `cargo test --release -p dynamax-tests --test verified -- --ignored --nocapture`
-#[test]
-#[ignore = "takes minutes"]
-fn ten_thousand_prompts_are_answered_as_at_full_depth() {
-    let team = Team::new(2).expect("threads start");
-    let isas = Isa::available().filter(|isa| *isa != Isa::reference());
-    let mut ways: Vec<(Isa, Crew<'_>)> = isas.map(|isa| (isa, Crew::Alone)).collect();
+    let fast = Isa::available().filter(|isa| *isa != Isa::reference());
+    let mut ways: Vec<(Isa, Crew<'_>)> = fast.map(|isa| (isa, Crew::Alone)).collect();
     ways.push((Isa::detect(), Crew::Team(&team)));
-    compare_demos(10_000, &ways);
+    compare_demos(asked.unwrap_or(60), &ways);
+    compare_demos(8, &[(Isa::detect(), Crew::Alone), (Isa::reference(), Crew::Alone)]);
 }
 
 #[test]

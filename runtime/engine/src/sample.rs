@@ -156,7 +156,7 @@ impl<'s> Sampler<'s> {
         );
         let Sampling { temperature, repetition_penalty, .. } = self.sampling;
         // Neither filters nor penalties change which logit is the largest: no list is needed.
-        if temperature == 0.0 && repetition_penalty == 1.0 {
+        if temperature == 0.0 && repetition_penalty.to_bits() == 1_f32.to_bits() {
             return largest(logits.iter().copied());
         }
         let kept = self.list(logits);
