@@ -10,6 +10,7 @@
 
 pub mod budget;
 pub mod chat;
+pub mod course;
 pub mod depth;
 pub mod generator;
 pub mod keys;

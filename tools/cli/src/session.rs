@@ -145,6 +145,16 @@ impl DecodeArguments {
         Session::open(source, &options)
     }
 
+    /// Whether a device's configuration is named.
+    pub(crate) fn has_config(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// Whether costs were measured beforehand.
+    pub(crate) fn knows_costs(&self) -> bool {
+        self.profile.is_some()
+    }
+
     /// The configuration: the file, if one is named, and the flags that stand before it.
     pub(crate) fn device(&self) -> Result<DeviceConfig> {
         let mut device = match &self.config {

@@ -79,3 +79,57 @@ fn a_profile_that_is_none_or_another_bundles_is_refused() {
     json(folder.path(), &["profile", "--demo", "transformer", "-o", "p.toml", "--json", "-n", "8"]);
     refused("bundle");
 }
+
+const DEVICE: &str = "[budget]\nenergy_per_token = \"1 J\"\n[power]\nmeter = \"model\"\n";
+
+#[test]
+fn a_page_shows_a_run_and_leaves_its_text_alone() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("device.toml"), DEVICE).unwrap();
+    let run = |more: &[&str]| {
+        let run = ["run", "Once", "-n", "30", "--ignore-eos", "--config", "device.toml"];
+        dynamax(folder.path(), &[&run[..], more].concat())
+    };
+    let (plain, paged) = (run(&["--quiet"]), run(&["--report", "run.html"]));
+    assert_eq!(plain.stdout, paged.stdout, "a joule is enough for full depth: the same text");
+    assert!(plain.stderr.is_empty(), "{}", String::from_utf8_lossy(&plain.stderr));
+    let summary = String::from_utf8_lossy(&paged.stderr);
+    assert!(
+        summary.contains("(model)") && !summary.contains('\x1b'),
+        "no line in a pipe: {summary}"
+    );
+    let page = std::fs::read_to_string(folder.path().join("run.html")).unwrap();
+    for words in ["mJ (modelled)", "budget 1000 mJ", "What was said", "29 tokens behind the first"]
+    {
+        assert!(page.contains(words), "{words:?} in the page");
+    }
+    let refused = run(&["--report", "no/such/folder.html"]);
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{error}");
+    assert!(error.contains("no/such/folder.html") && error.contains("--report"), "{error}");
+}
+
+#[test]
+fn a_terminal_shows_a_line_and_the_text_is_free_of_it() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("device.toml"), DEVICE).unwrap();
+    // Long enough to be looked at more than once: the line is drawn 16 times a second.
+    let command = format!(
+        "{} run Once -n 4000 --context 5000 --ignore-eos -t 1 --config device.toml > text",
+        env!("CARGO_BIN_EXE_dynamax")
+    );
+    let shown = Command::new("script")
+        .current_dir(folder.path())
+        .env("TERM", "xterm")
+        .args(["-qec", &command, "/dev/null"])
+        .output();
+    let Ok(shown) = shown else {
+        eprintln!("skipped: there is no `script` to make a terminal with");
+        return;
+    };
+    let terminal = String::from_utf8_lossy(&shown.stdout);
+    assert!(terminal.contains(" of 1000 mJ modelled · "), "{terminal}");
+    assert!(terminal.matches("\r\x1b[K").count() > 0, "it is erased at the end: {terminal:?}");
+    let text = std::fs::read_to_string(folder.path().join("text")).unwrap();
+    assert!(text.len() > 4000 && !text.contains(['\x1b', '\r']), "the text alone: {text:?}");
+}
