@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dynamax_engine::Outcome;
-use dynamax_governor::{Decision, Events, Mode};
+use dynamax_governor::{Decision, Events, MeterFault, Mode};
 
 /// How the step behind a token went.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -12,6 +12,8 @@ pub struct Course {
     pub step_ms: f64,
     /// What was decided, under a budget.
     pub steering: Option<Steering>,
+    /// Why its energy is not known, where a meter should have told.
+    pub fault: Option<MeterFault>,
     /// Tokens that had left early and were now compared with full depth.
     pub revealed: u32,
     /// Of these, how many were those of full depth.
@@ -31,10 +33,16 @@ pub struct Steering {
 
 impl Course {
     /// The course of a step.
-    pub(crate) fn new(outcome: &Outcome, elapsed: Duration, steering: Option<Steering>) -> Self {
+    pub(crate) fn new(
+        outcome: &Outcome,
+        elapsed: Duration,
+        steering: Option<Steering>,
+        fault: Option<MeterFault>,
+    ) -> Self {
         Self {
             step_ms: elapsed.as_secs_f64() * 1e3,
             steering,
+            fault,
             revealed: outcome.revealed,
             agreed: outcome.agreed,
         }

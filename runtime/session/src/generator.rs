@@ -304,15 +304,20 @@ impl<'s> Generator<'s> {
             }
         };
         let asks = self.depth.settings().is_some();
-        let energy = self
+        let metered = self
             .metering
             .as_mut()
-            .and_then(|metering| metering.token(&step, asks, context.into(), elapsed).ok());
+            .map(|metering| metering.token(&step, asks, context.into(), elapsed));
+        let (energy, fault) = match metered {
+            None => (None, None),
+            Some(Ok(energy)) => (Some(energy), None),
+            Some(Err(fault)) => (None, Some(fault)),
+        };
         if let Depth::Budget(budget) = &mut self.depth {
             budget.observe(&step, elapsed, energy);
         }
         let energy_mj = energy.map(|energy| energy.0 as f64 / 1e3);
-        let course = Some(Course::new(&step, elapsed, steering));
+        let course = Some(Course::new(&step, elapsed, steering, fault));
         self.newest = Newest { segment: step.segment, energy_mj, course };
         Ok(Some(step))
     }
@@ -340,7 +345,7 @@ impl<'s> Generator<'s> {
         let segment = self.decoder.model().program().segments.len() as u16 - 1;
         let mode = rounds.budget().governor().mode();
         let steering = Some(Steering { threshold: None, mode, events: Events::NONE });
-        let course = Some(Course::new(&Step::default(), elapsed, steering));
+        let course = Some(Course::new(&Step::default(), elapsed, steering, None));
         self.newest =
             Newest { segment, energy_mj: metering.is_some().then_some(energy_mj), course };
         Ok(Some(Step::default()))

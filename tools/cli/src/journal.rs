@@ -159,7 +159,13 @@ pub(crate) mod tests {
     pub(crate) fn token(step_ms: f64, energy_mj: f64, is_early: bool) -> Token {
         let steering =
             Steering { threshold: Some(0.8), mode: Mode::Keeping, events: Events::CATCH_UP };
-        let course = Course { step_ms, steering: Some(steering), revealed: 4, agreed: 3 };
+        let course = Course {
+            step_ms,
+            steering: Some(steering),
+            revealed: 4,
+            agreed: 3,
+            ..Course::default()
+        };
         Token {
             id: 7,
             ms: step_ms + 0.1,

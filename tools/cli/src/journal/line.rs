@@ -109,7 +109,7 @@ fn words(journal: &Journal) -> String {
         Some(mj) => {
             format!("{} {}", against(mj, asked.energy_mj, "mJ", 1.005), journal.label())
         }
-        None => format!("energy {}", journal.label()),
+        None => "energy unknown".to_owned(),
     };
     let mut parts = vec![energy, against(newest.step_ms, asked.latency_ms, "ms", 1.0)];
     let window = journal.last();
