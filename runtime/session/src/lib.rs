@@ -16,6 +16,7 @@ pub mod generator;
 pub mod keys;
 pub mod machine;
 pub mod metering;
+pub mod modes;
 pub mod rounds;
 mod session;
 mod source;

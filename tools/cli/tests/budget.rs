@@ -57,10 +57,39 @@ fn a_profile_is_measured_and_used() {
         (measured["head_us"].as_f64().unwrap(), measured["full_us"].as_f64().unwrap());
     assert!(segments.iter().all(|segment| segment["us"].as_f64() > Some(0.0)), "{measured}");
     assert!(us + head > 0.3 * full && us + head < 3.0 * full, "not the whole: {measured}");
+    for segment in segments {
+        let between = segment["us_95"].as_array().unwrap();
+        let (low, high) = (between[0].as_f64().unwrap(), between[1].as_f64().unwrap());
+        assert!(low <= high && high > 0.0, "{segment}");
+    }
+    assert_eq!(
+        measured["contexts"],
+        serde_json::json!([255]),
+        "Mamba reads no context: {measured}"
+    );
     let text = std::fs::read_to_string(folder.path().join("p.toml")).unwrap();
     assert!(text.contains("source = \"") && text.contains("[[segment]]"), "{text}");
     let kept = ran(folder.path(), &["--energy", "1 J", "--profile", "p.toml"]);
     assert_eq!(kept["budget"]["energy_mj_per_token"], 1000.0, "{kept}");
+}
+
+#[test]
+fn a_profile_of_attention_reaches_as_far_as_the_context_and_knows_its_mode() {
+    let folder = TempDir::new().unwrap();
+    let mode = folder.path().join("board/var/lib/nvpmodel");
+    std::fs::create_dir_all(&mode).unwrap();
+    std::fs::write(mode.join("status"), "pmode:0001").unwrap();
+    let profile =
+        ["profile", "--demo", "transformer", "--context", "1100", "-o", "p.toml", "-n", "8"];
+    let more = ["--threads", "1", "--json", "--root", "board"];
+    let measured = json(folder.path(), &[&profile[..], &more].concat());
+    assert_eq!(measured["contexts"], serde_json::json!([255, 511, 1023]), "{measured}");
+    assert_eq!(measured["power_mode"], 1, "{measured}");
+    for segment in measured["segments"].as_array().unwrap() {
+        let us: Vec<f64> =
+            segment["us_by_context"].as_array().unwrap().iter().flat_map(Value::as_f64).collect();
+        assert!(us.len() == 8 && us.is_sorted(), "more context never costs less: {us:?}");
+    }
 }
 
 #[test]
@@ -78,6 +107,26 @@ fn a_profile_that_is_none_or_another_bundles_is_refused() {
     refused("p.toml");
     json(folder.path(), &["profile", "--demo", "transformer", "-o", "p.toml", "--json", "-n", "8"]);
     refused("bundle");
+}
+
+#[test]
+fn budgets_that_make_no_sense_are_refused_in_a_sentence() {
+    let folder = TempDir::new().unwrap();
+    let cases = [
+        (["--energy", "-5 mJ"], "is negative"),
+        (["--energy", "0 mJ"], "is zero"),
+        (["--energy", "NaN mJ"], "does not begin with a number"),
+        (["--energy", "5"], "a number without a unit"),
+        (["--energy", "5 W"], "none of the units"),
+        (["--latency", "-1 ms"], "is negative"),
+        (["--latency", "0 ms"], "is zero"),
+    ];
+    for (flags, words) in cases {
+        let output = dynamax(folder.path(), &[&["run", "Once", "-n", "4"], &flags[..]].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {error}");
+        assert!(error.contains(words), "{flags:?} says {error:?}, not {words:?}");
+    }
 }
 
 const DEVICE: &str = "[budget]\nenergy_per_token = \"1 J\"\n[power]\nmeter = \"model\"\n";
