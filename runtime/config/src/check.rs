@@ -98,7 +98,8 @@ fn meter(config: &DeviceConfig, board: &Board) -> Found {
 fn rail(config: &DeviceConfig, board: &Board) -> Found {
     let rail = config.power.rail.as_deref()?;
     let known = || board.rails.iter().map(|rail| rail.name.as_str());
-    if config.power.meter != Meter::Ina3221
+    // With "auto", a rail that is not there would go unnoticed: another meter would take its place.
+    if !matches!(config.power.meter, Meter::Ina3221 | Meter::Auto)
         || board.rails.is_empty()
         || known().any(|name| name == rail)
     {

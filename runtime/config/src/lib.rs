@@ -36,5 +36,5 @@ pub use device::{
 pub use error::{ConfigError, Kind};
 pub use keys::{KEYS, Key, reference};
 pub use nearest::nearest;
-pub use profile::Profile;
+pub use profile::{Profile, Spread};
 pub use quantity::{Bytes, Microohms, QuantityError, energy, power, show_bytes, time};

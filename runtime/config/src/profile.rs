@@ -4,6 +4,7 @@
 //! board = "jetson-orin-nano-8gb"
 //! source = "ina3221"                  # what measured the energy
 //! bundle = "…"                        # the bundle's hash
+//! power_mode = 2                      # of the board, if it has any
 //! head = [4100.0, 40500.0]            # us, uJ
 //!
 //! [[segment]]
@@ -11,6 +12,8 @@
 //! first_row_uj = [90000.0, …]
 //! more_row = [900.0, 9000.0]          # each further row of a pass
 //! probe = [10.0, 90.0]
+//! us_95 = [8900.0, 9100.0]            # what the first of first_row_us is between, with a confidence of 95 %
+//! uj_95 = [89000.0, 91000.0]
 //! ```
 
 use std::fmt::Write;
@@ -29,8 +32,21 @@ pub struct Profile {
     pub source: String,
     /// The bundle's hash, in hexadecimal digits.
     pub bundle: String,
+    /// The power mode that the board was in, if it has any.
+    pub power_mode: Option<u32>,
     /// The costs.
     pub model: CostModel,
+    /// How sure they are, segment by segment; empty if nobody said.
+    pub spreads: Vec<Spread>,
+}
+
+/// What a segment's cost is between, with a confidence of 95 %.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// Microseconds.
+    pub us: [f32; 2],
+    /// Microjoules.
+    pub uj: [f32; 2],
 }
 
 impl Profile {
@@ -41,15 +57,24 @@ impl Profile {
     /// The first thing that is wrong with it.
     pub fn from_text(file: &str, text: &str) -> Result<Self, ConfigError> {
         let document = Document::parse(file, text)?;
-        document.only(&["board", "source", "bundle", "head", "segment"])?;
+        document.only(&["board", "source", "bundle", "power_mode", "head", "segment"])?;
         let top = document.root_section();
         let word = |key| Ok::<_, ConfigError>(top.need(key, top.text(key)?)?.to_owned());
-        let segments =
-            top.each("segment")?.into_iter().map(segment).collect::<Result<Vec<_>, _>>()?;
+        let sections = top.each("segment")?;
+        let spreads = sections.iter().map(|section| spread(*section));
+        let spreads = spreads.collect::<Result<Option<Vec<_>>, _>>()?.unwrap_or_default();
+        let segments = sections.into_iter().map(segment).collect::<Result<Vec<_>, _>>()?;
         let model = CostModel::new(&segments, cost(top, "head")?).map_err(|error| {
             top.refusal(Kind::Relation, "segment", format!("makes no sense: {error}"))
         })?;
-        Ok(Self { board: word("board")?, source: word("source")?, bundle: word("bundle")?, model })
+        Ok(Self {
+            board: word("board")?,
+            source: word("source")?,
+            bundle: word("bundle")?,
+            power_mode: top.integer("power_mode", 0..=255)?,
+            model,
+            spreads,
+        })
     }
 
     /// The text that [`Self::from_text`] reads.
@@ -57,13 +82,14 @@ impl Profile {
     pub fn to_text(&self) -> String {
         let pair = |cost: Cost| format!("[{:?}, {:?}]", cost.us, cost.uj);
         let mut text = format!(
-            "board = \"{}\"\nsource = \"{}\"\nbundle = \"{}\"\nhead = {}\n",
-            self.board,
-            self.source,
-            self.bundle,
-            pair(self.model.head())
+            "board = \"{}\"\nsource = \"{}\"\nbundle = \"{}\"\n",
+            self.board, self.source, self.bundle
         );
-        for segment in self.model.segments() {
+        if let Some(mode) = self.power_mode {
+            let _ = writeln!(text, "power_mode = {mode}");
+        }
+        let _ = writeln!(text, "head = {}", pair(self.model.head()));
+        for (index, segment) in self.model.segments().iter().enumerate() {
             let list = |of: fn(&Cost) -> f32| segment.first_row.iter().map(of).collect::<Vec<_>>();
             let (us, uj) = (list(|cost| cost.us), list(|cost| cost.uj));
             let (more, probe) = (pair(segment.more_row), pair(segment.probe));
@@ -71,13 +97,16 @@ impl Profile {
                 text,
                 "\n[[segment]]\nfirst_row_us = {us:?}\nfirst_row_uj = {uj:?}\nmore_row = {more}\nprobe = {probe}\n"
             );
+            if let Some(Spread { us, uj }) = self.spreads.get(index) {
+                let _ = writeln!(text, "us_95 = {us:?}\nuj_95 = {uj:?}");
+            }
         }
         text
     }
 }
 
 fn segment(section: Section<'_>) -> Result<SegmentCost, ConfigError> {
-    section.only(&["first_row_us", "first_row_uj", "more_row", "probe"])?;
+    section.only(&["first_row_us", "first_row_uj", "more_row", "probe", "us_95", "uj_95"])?;
     let us = section.need("first_row_us", section.numbers::<CONTEXT_BUCKETS>("first_row_us")?)?;
     let uj = section.need("first_row_uj", section.numbers::<CONTEXT_BUCKETS>("first_row_uj")?)?;
     let mut first_row = [Cost::default(); CONTEXT_BUCKETS];
@@ -89,6 +118,13 @@ fn segment(section: Section<'_>) -> Result<SegmentCost, ConfigError> {
         more_row: cost(section, "more_row")?,
         probe: cost(section, "probe")?,
     })
+}
+
+fn spread(section: Section<'_>) -> Result<Option<Spread>, ConfigError> {
+    let pair = |key| section.numbers::<2>(key);
+    let narrow = |both: [f64; 2]| both.map(|value| value as f32);
+    let both = pair("us_95")?.zip(pair("uj_95")?);
+    Ok(both.map(|(us, uj)| Spread { us: narrow(us), uj: narrow(uj) }))
 }
 
 fn cost(section: Section<'_>, key: &str) -> Result<Cost, ConfigError> {
@@ -111,13 +147,29 @@ mod tests {
             probe: Cost { us: 0.1, uj: 0.3 },
         };
         let model = CostModel::new(&[segment; 3], Cost { us: 4100.0, uj: 40_500.0 }).unwrap();
-        Profile { board: "generic".into(), source: "rapl".into(), bundle: "00ff".into(), model }
+        let spread = Spread { us: [8900.5, 9100.0], uj: [89_000.0, 91_000.0] };
+        Profile {
+            board: "generic".into(),
+            source: "rapl".into(),
+            bundle: "00ff".into(),
+            power_mode: Some(2),
+            model,
+            spreads: vec![spread; 3],
+        }
     }
 
     #[test]
     fn what_is_written_is_read() {
         let text = profile().to_text();
         assert_eq!(Profile::from_text("profile.toml", &text), Ok(profile()), "{text}");
+    }
+
+    #[test]
+    fn modes_and_spreads_may_be_unknown() {
+        let bare = Profile { power_mode: None, spreads: Vec::new(), ..profile() };
+        let text = bare.to_text();
+        assert!(!text.contains("_95") && !text.contains("power_mode"), "{text}");
+        assert_eq!(Profile::from_text("profile.toml", &text), Ok(bare), "{text}");
     }
 
     #[test]

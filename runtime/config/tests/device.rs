@@ -114,6 +114,7 @@ const FAULTS: &[(&str, Kind, &str)] = &[
     ("[power]\nmeter = \"rapl\"\naddress = 0x40", Kind::Relation, "does not use an address"),
     ("[power]\ninterval = \"10 s\"", Kind::Range, "0.5 ms to 1 s"),
     ("[device]\nboard = \"jetson-orin-nano-8gb\"\n[power]\nmeter = \"ina3221\"\nrail = \"VDD_GPU\"", Kind::Relation, "line 5: [power] rail is \"VDD_GPU\": NVIDIA Jetson Orin Nano 8GB has VDD_IN, VDD_CPU_GPU_CV, VDD_SOC"),
+    ("[device]\nboard = \"jetson-orin-nano-8gb\"\n[power]\nrail = \"VDD_FOO\"", Kind::Relation, "line 4: [power] rail is \"VDD_FOO\": NVIDIA Jetson Orin Nano 8GB has VDD_IN"),
     ("[power]\nbelow_battery = { level = 20, energy_per_token = \"1 J\" }", Kind::Value, "[power.below_battery] level is 20, a number without a unit: write it like \"20 %\""),
     ("[power]\nbelow_battery = { level = \"20 %\" }", Kind::Missing, "[power.below_battery] energy_per_token is missing"),
     ("[budget]\nenergy_per_token = \"1 J\"\n[power]\nbelow_battery = { level = \"20 %\", energy_per_token = \"2 J\" }", Kind::Relation, "a low battery must not allow more"),

@@ -135,6 +135,23 @@ impl CostModel {
         Self::new(&costs[..segments.len()], rates.pass(&head, 0))
     }
 
+    /// The same where everything takes `time` times as long and costs `energy` times as much. Factors that make no costs change
+    /// nothing.
+    #[must_use]
+    pub fn scaled(&self, time: f32, energy: f32) -> Self {
+        let scaled = |cost: Cost| Cost { us: cost.us * time, uj: cost.uj * energy };
+        let segment = |segment: &SegmentCost| SegmentCost {
+            first_row: segment.first_row.map(scaled),
+            more_row: scaled(segment.more_row),
+            probe: scaled(segment.probe),
+        };
+        let mut segments = self.segments;
+        for (to, from) in segments.iter_mut().zip(self.segments()) {
+            *to = segment(from);
+        }
+        Self::new(&segments[..self.count], scaled(self.head)).unwrap_or(*self)
+    }
+
     /// Number of segments.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -274,6 +291,20 @@ mod tests {
         assert!((model.to_exit(0, 0).us - 1201.0).abs() < 0.1, "{:?}", model.to_exit(0, 0));
         assert_eq!(model.catch_up(0), more, "one segment is skipped");
         assert_eq!(model.catch_up(1), Cost::default(), "none is");
+    }
+
+    #[test]
+    fn another_power_mode_scales_every_cost() {
+        let segment =
+            Traffic { bytes: 1_000_000, macs: 500_000, bytes_per_context: 8, probe_bytes: 1000 };
+        let model = CostModel::from_traffic(&[segment; 3], segment, &RATES).unwrap();
+        let slower = model.scaled(1.5, 1.2);
+        for (was, is) in [(model.full(4), slower.full(4)), (model.catch_up(0), slower.catch_up(0))]
+        {
+            assert!((is.us - 1.5 * was.us).abs() < 0.1, "{was:?} {is:?}");
+            assert!((is.uj - 1.2 * was.uj).abs() < 0.1, "{was:?} {is:?}");
+        }
+        assert_eq!(model.scaled(f32::NAN, 1.0), model, "no factor");
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub struct Governor {
     position: f32,
     /// How much more lenient a position must be on this text than the calibration says, to cost what it says.
     bias: f32,
+    /// The same in the mean of some windows: what is hard here may be easy soon.
+    habit: f32,
     /// Share of tokens that leave early, seen and expected, and expected disagreements of forced exits.
     early: (f32, f32),
     forced: f32,
@@ -125,6 +127,7 @@ impl Governor {
             events: Events::NONE,
             position: 0.0,
             bias: 0.0,
+            habit: 0.0,
             early: (0.0, 0.0),
             forced: 0.0,
             normal: 1.0,

@@ -1,5 +1,6 @@
 //! The governor at work: what is known of a bundle and a board, turned into a decision before each token.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +12,7 @@ use dynamax_governor::{
     Microjoules, NEVER, Outlook, Revealed, Sample,
 };
 
+use crate::modes::in_mode_of_now;
 use crate::traffic::Ladder;
 
 /// Keeps the budgets of a configuration for one bundle.
@@ -80,8 +82,9 @@ impl Budget {
             None => {
                 let board = config.board().map_err(anyhow::Error::msg)?;
                 let rates = board.rates(threads as u32);
-                CostModel::from_traffic(&ladder.segments, ladder.head, &rates)
-                    .context("the board's rates make no costs")?
+                let costs = CostModel::from_traffic(&ladder.segments, ladder.head, &rates)
+                    .context("the board's rates make no costs")?;
+                in_mode_of_now(Path::new("/"), &board, None, costs)
             }
         };
         let calibration = calibration(bundle, program)?;

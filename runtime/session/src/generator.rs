@@ -7,8 +7,9 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use dynamax_engine::{Decoder, ExitError, Line, Outcome as Step, Sampler, Sampling, StepError};
-use dynamax_governor::Microjoules;
+use dynamax_governor::{Events, Microjoules};
 
+use crate::course::{Course, Steering};
 use crate::depth::Depth;
 use crate::metering::Metering;
 use crate::rounds::{Drafter, Tally};
@@ -50,6 +51,8 @@ pub struct Token {
     pub depth: f64,
     /// Energy that it took, where that is measured.
     pub energy_mj: Option<f64>,
+    /// How the step behind it went; `None` for the first, which comes with the prompt.
+    pub course: Option<Course>,
     /// Its natural log-probability under the model, before temperature and filters, if asked for.
     pub logprob: Option<f64>,
     /// The most probable ids with their log-probabilities, most probable first, if asked for.
@@ -148,6 +151,7 @@ pub struct Generator<'s> {
 struct Newest {
     segment: u16,
     energy_mj: Option<f64>,
+    course: Option<Course>,
 }
 
 impl<'s> Generator<'s> {
@@ -250,7 +254,7 @@ impl<'s> Generator<'s> {
         let mut since = started;
         let start = self.decoder.position();
         let last = self.session.model().program().segments.len() as u16 - 1;
-        self.newest = Newest { segment: last, energy_mj: None };
+        self.newest = Newest { segment: last, ..Newest::default() };
         match &mut self.depth {
             Depth::Budget(budget) => budget.begin_sequence(),
             Depth::Verified(rounds) => rounds.begin_sequence(),
@@ -291,30 +295,37 @@ impl<'s> Generator<'s> {
         if let Some(metering) = &mut self.metering {
             metering.start();
         }
-        let (step, elapsed) = match &mut self.depth {
+        let (step, elapsed, steering) = match &mut self.depth {
             Depth::Budget(budget) => {
                 let running = budget.decide(context);
                 if running.decision().stop {
                     return Ok(None);
                 }
                 let step = self.decoder.step(token, |probed| running.leave(probed))?;
-                (step, running.elapsed())
+                (step, running.elapsed(), Some(Steering::from(running.decision())))
             }
             depth => {
                 let started = Instant::now();
-                (self.decoder.step(token, depth.decision(start, length))?, started.elapsed())
+                let step = self.decoder.step(token, depth.decision(start, length))?;
+                (step, started.elapsed(), None)
             }
         };
         let asks = self.depth.settings().is_some();
-        let energy = self
+        let metered = self
             .metering
             .as_mut()
-            .and_then(|metering| metering.token(&step, asks, context.into(), elapsed).ok());
+            .map(|metering| metering.token(&step, asks, context.into(), elapsed));
+        let (energy, fault) = match metered {
+            None => (None, None),
+            Some(Ok(energy)) => (Some(energy), None),
+            Some(Err(fault)) => (None, Some(fault)),
+        };
         if let Depth::Budget(budget) = &mut self.depth {
             budget.observe(&step, elapsed, energy);
         }
         let energy_mj = energy.map(|energy| energy.0 as f64 / 1e3);
-        self.newest = Newest { segment: step.segment, energy_mj };
+        let course = Some(Course::new(&step, elapsed, steering, fault));
+        self.newest = Newest { segment: step.segment, energy_mj, course };
         Ok(Some(step))
     }
 
@@ -332,12 +343,18 @@ impl<'s> Generator<'s> {
             metering.start();
         }
         let mut drafting = Drafting { sampler, metering, context, energy: None };
+        let started = Instant::now();
         if !rounds.step(&mut self.decoder, token, room, &mut drafting)? {
             return Ok(None);
         }
+        let elapsed = started.elapsed();
         let energy_mj = drafting.energy.map_or(0.0, |energy| energy.0 as f64 / 1e3);
         let segment = self.decoder.model().program().segments.len() as u16 - 1;
-        self.newest = Newest { segment, energy_mj: metering.is_some().then_some(energy_mj) };
+        let mode = rounds.budget().governor().mode();
+        let steering = Some(Steering { threshold: None, mode, events: Events::NONE });
+        let course = Some(Course::new(&Step::default(), elapsed, steering, None));
+        self.newest =
+            Newest { segment, energy_mj: metering.is_some().then_some(energy_mj), course };
         Ok(Some(Step::default()))
     }
 
@@ -388,7 +405,7 @@ impl<'s> Generator<'s> {
     fn choose(&mut self, sampler: &mut Sampler<'_>, ask: &Ask, since: Instant) -> Token {
         let segments = self.session.model().program().segments;
         let layers = |segment: usize| f64::from(segments[segment].layers.max(1));
-        let Newest { segment, energy_mj } = self.newest;
+        let Newest { segment, energy_mj, course } = self.newest;
         let logits = self.decoder.logits();
         let id = sampler.choose(logits);
         let segment = match &self.depth {
@@ -404,6 +421,7 @@ impl<'s> Generator<'s> {
             segment,
             depth,
             energy_mj,
+            course,
             logprob,
             alternatives: alternatives.unwrap_or_default(),
         }

@@ -10,11 +10,13 @@
 
 pub mod budget;
 pub mod chat;
+pub mod course;
 pub mod depth;
 pub mod generator;
 pub mod keys;
 pub mod machine;
 pub mod metering;
+pub mod modes;
 pub mod rounds;
 mod session;
 mod source;

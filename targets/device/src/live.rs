@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use dynamax_governor::MeterFault;
+
+use crate::health::Health;
 use crate::job::{Budget, Said, Summary};
 
 /// Tokens over which recent means are kept.
@@ -71,6 +74,7 @@ pub(crate) struct Totals {
     pub(crate) energy_mj: Option<f64>,
     pub(crate) loaded: Loaded,
     pub(crate) budget: Budget,
+    pub(crate) meter: Health,
     recent: VecDeque<Said>,
 }
 
@@ -172,6 +176,13 @@ impl Live {
             totals.recent.pop_front();
         }
         totals.recent.push_back(said.clone());
+    }
+
+    /// A token's energy was measured, or this was wrong with the meter.
+    pub(crate) fn metered(&self, fault: Option<MeterFault>) {
+        if let Some(line) = self.totals().meter.saw(fault) {
+            eprintln!("dynamaxd: {line}");
+        }
     }
 
     /// An answer is over.

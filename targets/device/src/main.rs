@@ -11,6 +11,7 @@
 
 mod api;
 mod check;
+mod health;
 mod job;
 mod live;
 mod loading;

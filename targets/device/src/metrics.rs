@@ -44,6 +44,12 @@ pub(crate) fn text(live: &Live) -> String {
         "Memory that is held",
         machine::rss_bytes().map(|bytes| bytes as f64),
     );
+    page.gauge(
+        "meter_ok",
+        "1 if the power meter works",
+        f64::from(u8::from(totals.meter.is_whole())),
+    );
+    page.counter("meter_faults_total", "Times that the power meter broke", totals.meter.faults);
     let loaded = &totals.loaded;
     page.gauge("planned_bytes", "Memory that was planned", loaded.planned_bytes as f64);
     page.gauge(

@@ -330,6 +330,9 @@ impl Listener for Speaker<'_> {
         let said = self.said(token);
         let is_first = self.sums.tokens == 0;
         self.live.token(&said, is_first);
+        if let Some(course) = token.course {
+            self.live.metered(course.fault);
+        }
         self.sums.tokens += 1;
         self.sums.depth += said.depth;
         self.sums.ms += if is_first { 0.0 } else { said.ms };

@@ -16,7 +16,6 @@ pub(crate) mod page;
 pub(crate) mod report;
 pub(crate) mod runner;
 mod score;
-pub(crate) mod tint;
 
 use anyhow::{Result, ensure};
 use indicatif::ProgressBar;

@@ -3,6 +3,8 @@
 //! ```text
 //! commands/   one file for each verb: arguments, what it does, how it is shown
 //! eval/       tasks, scores, and the report on them
+//! journal/    what each token of an answer cost: the line on the terminal, the page with traces
+//! page/       what HTML pages have in common
 //! source      where a command finds its bundle: a file, or a demo inside this binary
 //! session     the flags of commands that decode
 //! ```
@@ -12,10 +14,13 @@ mod board;
 mod commands;
 mod eval;
 mod failure;
+mod journal;
 mod machine;
+mod page;
 mod progress;
 mod session;
 mod source;
+mod tint;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
 //! The flags of commands that decode.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -13,6 +13,7 @@ use dynamax_governor::{Microjoules, Microseconds};
 use dynamax_session::budget::Budget;
 use dynamax_session::depth::{Depth, Fixed, thresholds};
 use dynamax_session::metering::Metering;
+use dynamax_session::modes::in_mode_of_now;
 use dynamax_session::traffic::Ladder;
 use dynamax_session::{Contents, Options, Rounds, Session, Source};
 
@@ -99,10 +100,10 @@ pub(crate) struct DecodeArguments {
     #[arg(long, value_name = "FILE", help_heading = "Budget")]
     config: Option<PathBuf>,
     /// Mean energy of a token, such as "0.5 J".
-    #[arg(long, value_name = "ENERGY", allow_negative_numbers = true, value_parser = dynamax_config::energy, help_heading = "Budget")]
+    #[arg(long, value_name = "ENERGY", allow_hyphen_values = true, value_parser = dynamax_config::energy, help_heading = "Budget")]
     energy: Option<Microjoules>,
     /// Deadline of each token, such as "80 ms".
-    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = dynamax_config::time, help_heading = "Budget")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = dynamax_config::time, help_heading = "Budget")]
     latency: Option<Microseconds>,
     /// What measures energy: auto, ina3221, hwmon, ina226, ina219, rapl, battery, trace, or model.
     #[arg(long, value_name = "METER", value_parser = meter, help_heading = "Budget")]
@@ -110,6 +111,9 @@ pub(crate) struct DecodeArguments {
     /// What the bundle costs on this board, as `dynamax profile` writes it.
     #[arg(long, value_name = "FILE", help_heading = "Budget")]
     profile: Option<PathBuf>,
+    /// Where the board's files are, to try out what is not there.
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    root: PathBuf,
     /// Instruction set of the kernels, of those this machine has; by default the best. All give the same tokens.
     #[arg(long, help_heading = "Decoding")]
     pub(crate) isa: Option<String>,
@@ -143,6 +147,21 @@ impl DecodeArguments {
             contents: if self.no_verify { Contents::Unverified } else { Contents::Verified },
         };
         Session::open(source, &options)
+    }
+
+    /// Where the board's files are.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether a device's configuration is named.
+    pub(crate) fn has_config(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// Whether costs were measured beforehand.
+    pub(crate) fn knows_costs(&self) -> bool {
+        self.profile.is_some()
     }
 
     /// The configuration: the file, if one is named, and the flags that stand before it.
@@ -255,7 +274,9 @@ impl DecodeArguments {
                 profile.bundle
             );
         }
-        let costs = profile.map(|profile| profile.model);
+        let board = device.board().map_err(anyhow::Error::msg)?;
+        let costs = profile
+            .map(|profile| in_mode_of_now(self.root(), &board, profile.power_mode, profile.model));
         let program = *session.model().program();
         Budget::new(&session.bundle, &program, device, costs, session.threads())
     }

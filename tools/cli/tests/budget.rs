@@ -57,10 +57,39 @@ fn a_profile_is_measured_and_used() {
         (measured["head_us"].as_f64().unwrap(), measured["full_us"].as_f64().unwrap());
     assert!(segments.iter().all(|segment| segment["us"].as_f64() > Some(0.0)), "{measured}");
     assert!(us + head > 0.3 * full && us + head < 3.0 * full, "not the whole: {measured}");
+    for segment in segments {
+        let between = segment["us_95"].as_array().unwrap();
+        let (low, high) = (between[0].as_f64().unwrap(), between[1].as_f64().unwrap());
+        assert!(low <= high && high > 0.0, "{segment}");
+    }
+    assert_eq!(
+        measured["contexts"],
+        serde_json::json!([255]),
+        "Mamba reads no context: {measured}"
+    );
     let text = std::fs::read_to_string(folder.path().join("p.toml")).unwrap();
     assert!(text.contains("source = \"") && text.contains("[[segment]]"), "{text}");
     let kept = ran(folder.path(), &["--energy", "1 J", "--profile", "p.toml"]);
     assert_eq!(kept["budget"]["energy_mj_per_token"], 1000.0, "{kept}");
+}
+
+#[test]
+fn a_profile_of_attention_reaches_as_far_as_the_context_and_knows_its_mode() {
+    let folder = TempDir::new().unwrap();
+    let mode = folder.path().join("board/var/lib/nvpmodel");
+    std::fs::create_dir_all(&mode).unwrap();
+    std::fs::write(mode.join("status"), "pmode:0001").unwrap();
+    let profile =
+        ["profile", "--demo", "transformer", "--context", "1100", "-o", "p.toml", "-n", "8"];
+    let more = ["--threads", "1", "--json", "--root", "board"];
+    let measured = json(folder.path(), &[&profile[..], &more].concat());
+    assert_eq!(measured["contexts"], serde_json::json!([255, 511, 1023]), "{measured}");
+    assert_eq!(measured["power_mode"], 1, "{measured}");
+    for segment in measured["segments"].as_array().unwrap() {
+        let us: Vec<f64> =
+            segment["us_by_context"].as_array().unwrap().iter().flat_map(Value::as_f64).collect();
+        assert!(us.len() == 8 && us.is_sorted(), "more context never costs less: {us:?}");
+    }
 }
 
 #[test]
@@ -78,4 +107,78 @@ fn a_profile_that_is_none_or_another_bundles_is_refused() {
     refused("p.toml");
     json(folder.path(), &["profile", "--demo", "transformer", "-o", "p.toml", "--json", "-n", "8"]);
     refused("bundle");
+}
+
+#[test]
+fn budgets_that_make_no_sense_are_refused_in_a_sentence() {
+    let folder = TempDir::new().unwrap();
+    let cases = [
+        (["--energy", "-5 mJ"], "is negative"),
+        (["--energy", "0 mJ"], "is zero"),
+        (["--energy", "NaN mJ"], "does not begin with a number"),
+        (["--energy", "5"], "a number without a unit"),
+        (["--energy", "5 W"], "none of the units"),
+        (["--latency", "-1 ms"], "is negative"),
+        (["--latency", "0 ms"], "is zero"),
+    ];
+    for (flags, words) in cases {
+        let output = dynamax(folder.path(), &[&["run", "Once", "-n", "4"], &flags[..]].concat());
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {error}");
+        assert!(error.contains(words), "{flags:?} says {error:?}, not {words:?}");
+    }
+}
+
+const DEVICE: &str = "[budget]\nenergy_per_token = \"1 J\"\n[power]\nmeter = \"model\"\n";
+
+#[test]
+fn a_page_shows_a_run_and_leaves_its_text_alone() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("device.toml"), DEVICE).unwrap();
+    let run = |more: &[&str]| {
+        let run = ["run", "Once", "-n", "30", "--ignore-eos", "--config", "device.toml"];
+        dynamax(folder.path(), &[&run[..], more].concat())
+    };
+    let (plain, paged) = (run(&["--quiet"]), run(&["--report", "run.html"]));
+    assert_eq!(plain.stdout, paged.stdout, "a joule is enough for full depth: the same text");
+    assert!(plain.stderr.is_empty(), "{}", String::from_utf8_lossy(&plain.stderr));
+    let summary = String::from_utf8_lossy(&paged.stderr);
+    assert!(
+        summary.contains("(model)") && !summary.contains('\x1b'),
+        "no line in a pipe: {summary}"
+    );
+    let page = std::fs::read_to_string(folder.path().join("run.html")).unwrap();
+    for words in ["mJ (modelled)", "budget 1000 mJ", "What was said", "29 tokens behind the first"]
+    {
+        assert!(page.contains(words), "{words:?} in the page");
+    }
+    let refused = run(&["--report", "no/such/folder.html"]);
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{error}");
+    assert!(error.contains("no/such/folder.html") && error.contains("--report"), "{error}");
+}
+
+#[test]
+fn a_terminal_shows_a_line_and_the_text_is_free_of_it() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("device.toml"), DEVICE).unwrap();
+    // Long enough to be looked at more than once: the line is drawn 16 times a second.
+    let command = format!(
+        "{} run Once -n 4000 --context 5000 --ignore-eos -t 1 --config device.toml > text",
+        env!("CARGO_BIN_EXE_dynamax")
+    );
+    let shown = Command::new("script")
+        .current_dir(folder.path())
+        .env("TERM", "xterm")
+        .args(["-qec", &command, "/dev/null"])
+        .output();
+    let Ok(shown) = shown else {
+        eprintln!("skipped: there is no `script` to make a terminal with");
+        return;
+    };
+    let terminal = String::from_utf8_lossy(&shown.stdout);
+    assert!(terminal.contains(" of 1000 mJ modelled · "), "{terminal}");
+    assert!(terminal.matches("\r\x1b[K").count() > 0, "it is erased at the end: {terminal:?}");
+    let text = std::fs::read_to_string(folder.path().join("text")).unwrap();
+    assert!(text.len() > 4000 && !text.contains(['\x1b', '\r']), "the text alone: {text:?}");
 }

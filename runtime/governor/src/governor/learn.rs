@@ -10,7 +10,10 @@ use crate::mode::Cause;
 use crate::units::Microjoules;
 
 /// How fast the mix of exits is learned.
-const MIX_RATE: f32 = 1.0 / 48.0;
+const MIX_RATE: f32 = 1.0 / 32.0;
+
+/// Windows over which a text's habit is learned: savings are worth making only for what comes before they are forgotten.
+const HABIT_WINDOWS: f32 = 4.0;
 
 /// Tokens without a measurement after which the meter counts as broken, and with one after which it counts as whole.
 const FAULT_AFTER: u8 = 4;
@@ -47,6 +50,8 @@ impl Governor {
         if self.position > 0.0 {
             let last = self.calibration.last();
             self.bias = (self.bias + MIX_RATE * surprise * last).clamp(-last, last);
+            let rate = 1.0 / (HABIT_WINDOWS * self.config.window as f32);
+            self.habit += rate * (self.bias - self.habit);
         }
         let early = f32::from(u8::from(exit < end));
         self.early.0 += (early - self.early.0) / 128.0;

@@ -7,8 +7,8 @@ use crate::decision::Decision;
 use crate::event::Events;
 use crate::mode::Cause;
 
-/// Most that a token may aim above the budget, spending what the window saved.
-const CARRY: f32 = 1.04;
+/// What a token aims at while the window has savings, over the budget.
+const CARRY: f32 = 1.02;
 
 /// Share of the window's energy that waiting rows may be worth.
 const WAITING_SHARE: f32 = 0.03;
@@ -62,9 +62,12 @@ impl Governor {
         if costs.steady_uj[0] > budget {
             limits.gives_way.add(Events::ENERGY_OUT_OF_REACH);
         }
-        let target = self.window.share_uj().min(budget * CARRY);
-        (self.position_of(costs, limits.deepest, target) + self.bias)
-            .clamp(0.0, self.calibration.last())
+        // Where the text in the mean costs the budget: what is easy saves, and what is hard spends the savings.
+        let steady = self.position_of(costs, limits.deepest, budget * CARRY) + self.habit;
+        // Where what is left is not enough for that, by what this part of the text costs.
+        let share = self.window.share_uj();
+        let urgent = self.position_of(costs, limits.deepest, share) + self.bias;
+        steady.max(urgent).clamp(0.0, self.calibration.last())
     }
 
     /// The most lenient position that keeps the floor.

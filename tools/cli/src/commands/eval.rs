@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use dynamax_bundle::Hash;
-use dynamax_session::{Session, Source, Text, TextStream};
+use dynamax_session::{Session, Source, Text};
 use serde::Serialize;
 
 use super::print_json;
@@ -15,10 +15,11 @@ use crate::eval::evaluate;
 use crate::eval::example::{Ask, Example};
 use crate::eval::modes::{Way, ways};
 use crate::eval::outcome::{Answer, Outcome};
-use crate::eval::page::{Piece, Sample, page};
+use crate::eval::page::page;
 use crate::eval::report::{Conditions, Ladder, ModeReport, Oracle, Report};
 use crate::eval::runner::{Generation, Model, Pace, Runner};
 use crate::machine;
+use crate::page::{Sample, pieces};
 use crate::progress;
 use crate::session::DecodeArguments;
 use crate::source::{self, Demo};
@@ -394,10 +395,4 @@ fn text_sample(
         prompt: text.decode(&tokens[..1]),
         pieces: pieces(&tokens[1..shown], exits, text),
     }
-}
-
-fn pieces(tokens: &[u32], exits: &[u16], text: &Text) -> Vec<Piece> {
-    let mut stream = TextStream::new(text, &[]);
-    let piece = |(token, exit): (&u32, &u16)| Piece { text: stream.push(*token), exit: *exit };
-    tokens.iter().zip(exits).map(piece).collect()
 }

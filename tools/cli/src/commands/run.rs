@@ -1,8 +1,12 @@
 //! `dynamax run`: speaks from a bundle.
 
+mod out;
+
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -13,9 +17,14 @@ use dynamax_session::{Depth, Generator, Session, Text, TextStream, machine};
 use serde::Serialize;
 
 use super::print_json;
-use crate::eval::tint::ansi;
+use crate::journal::line::Line;
+use crate::journal::page::{Run, page};
+use crate::journal::{Asked, Journal, figure};
+use crate::machine as host;
+use crate::page::{Sample, pieces};
 use crate::session::{DecodeArguments, SamplingArguments};
 use crate::source::{self, Demo};
+use out::Out;
 
 /// Generate text.
 #[derive(Args, Debug)]
@@ -44,6 +53,12 @@ pub(crate) struct Arguments {
     /// Print one JSON object instead of text.
     #[arg(long)]
     json: bool,
+    /// Print the text alone: no line below it on a terminal, no summary.
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
+    /// Write an HTML page with what each token cost and what was decided about it.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     #[command(flatten)]
     sampling: SamplingArguments,
     #[command(flatten)]
@@ -64,7 +79,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         (None, None) => Vec::new(),
     };
     let answer = generate(&session, &text, &prompt, arguments)?;
-    if arguments.json { print_json(&answer.report) } else { summarise(&answer) }
+    if let Some(path) = &arguments.report {
+        let most = TOKENS_SHOWN.min(answer.report.tokens.len());
+        let pieces = pieces(&answer.report.tokens[..most], &answer.report.exits, &text);
+        let sample = Sample { mode: "the answer".to_owned(), prompt: text.decode(&prompt), pieces };
+        let shown = show_run(&answer, &session, &source.path().display().to_string(), sample);
+        std::fs::write(path, shown).with_context(|| {
+            format!("{}: cannot be written; give another file with --report", path.display())
+        })?;
+    }
+    match (arguments.json, arguments.quiet) {
+        (true, _) => print_json(&answer.report)?,
+        (false, false) => summarise(&answer)?,
+        (false, true) => {}
+    }
+    ensure!(
+        answer.end != End::Meter,
+        "the power meter is broken, and [power] on_meter_fault = \"stop\": mend it, or use \"continue\""
+    );
+    Ok(())
 }
 
 /// One value is a bundle if it is named like one or is there; else it is a prompt.
@@ -85,6 +118,8 @@ fn split_inputs(inputs: &[String]) -> (Option<PathBuf>, Option<String>) {
 /// What was generated.
 struct Answer {
     report: Report,
+    journal: Journal,
+    end: End,
     load_s: f64,
     total_s: f64,
 }
@@ -134,28 +169,86 @@ fn generate(
     generator.set_depth(arguments.decode.depth(session)?)?;
     generator.set_metering(arguments.decode.metering(session)?);
     let segments = session.model().program().segments.len();
-    let mut out = Out::new(text, prompt, arguments.json, segments);
+    let mut journal = journal(&generator, segments);
+    let outlook = outlook(generator.depth(), prompt.len(), arguments.decode.knows_costs());
+    let mut out = Out::new(
+        (!arguments.json).then(|| TextStream::new(text, prompt)),
+        line(arguments, generator.depth()),
+        segments,
+    );
+    let interrupted = interrupt(arguments);
     let mut tokens = Vec::with_capacity(ask.most_tokens);
     let mut failed = None;
     let mut hear = |token: &Token| {
         tokens.push(token.clone());
-        match out.token(token) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
+        journal.push(token);
+        failed = out.token(token, &journal).err();
+        if failed.is_some() || interrupted.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     };
-    let outcome = generator.answer(prompt, &ask, &mut hear)?;
+    let outcome = generator.answer(prompt, &ask, &mut hear);
     failed.map_or(Ok(()), Err)?;
     out.end()?;
-    ensure!(
-        outcome.end != End::Meter,
-        "the power meter is broken, and [power] on_meter_fault = \"stop\": mend it, or use \"continue\""
-    );
-    let report = report(session, text, prompt.len(), &tokens, (&outcome, &generator));
-    Ok(Answer { report, load_s: session.load_s, total_s: started.elapsed().as_secs_f64() })
+    let outcome = outcome?;
+    let mut report = report(session, text, prompt.len(), &tokens, (&outcome, &generator));
+    report.budget = kept(generator.depth(), outlook);
+    let total_s = started.elapsed().as_secs_f64();
+    Ok(Answer { report, journal, end: outcome.end, load_s: session.load_s, total_s })
+}
+
+/// Tokens of the answer that a page shows.
+const TOKENS_SHOWN: usize = 2000;
+
+/// Tokens over which means are taken where no configuration says so.
+const WINDOW: usize = 64;
+
+fn journal(generator: &Generator<'_>, segments: usize) -> Journal {
+    let budget = generator.depth().budget();
+    let asked =
+        budget.map_or(Asked::nothing(WINDOW), |budget| Asked::of(budget.governor().config()));
+    Journal::new(asked, generator.metering().map(dynamax_session::Metering::source), segments)
+}
+
+/// The line below the text: for who asked for a budget or named a device, and did not ask for silence.
+fn line(arguments: &Arguments, depth: &Depth) -> Option<Line> {
+    let is_wanted = arguments.decode.has_config() || depth.budget().is_some();
+    (is_wanted && !arguments.json && !arguments.quiet).then(Line::on_terminal).flatten()
+}
+
+/// Becomes true when the user presses Ctrl-C: the answer ends, and is summed up. A second time ends everything.
+fn interrupt(arguments: &Arguments) -> Arc<AtomicBool> {
+    use signal_hook::consts::SIGINT;
+    let flag = Arc::new(AtomicBool::new(false));
+    if std::io::stderr().is_terminal() || arguments.report.is_some() {
+        // Without handlers an interrupt ends everything at once: worse, but no reason to fail.
+        let _ = signal_hook::flag::register_conditional_shutdown(SIGINT, 130, flag.clone());
+        let _ = signal_hook::flag::register(SIGINT, flag.clone());
+    }
+    flag
+}
+
+/// The page of a run.
+fn show_run(answer: &Answer, session: &Session<'_>, bundle: &str, sample: Sample) -> String {
+    let (meta, report) = (session.bundle.meta(), &answer.report);
+    let title = format!("{} ({})", meta.name, meta.architecture);
+    let (hash, threads) = (session.bundle.hash().to_string(), session.threads().to_string());
+    let (machine, prompt) = (host::name(), report.prompt_tokens.to_string());
+    let rate = format!("{:.1} tokens/s", report.decode_tok_s);
+    let conditions = [
+        ("bundle", bundle),
+        ("bundle BLAKE3", &hash),
+        ("machine", &machine),
+        ("instruction set", report.isa),
+        ("threads", &threads),
+        ("power meter", report.energy_source.unwrap_or("none")),
+        ("prompt tokens", &prompt),
+        ("speed", &rate),
+    ];
+    let outlook = report.budget.as_ref().map(|kept| kept.outlook.as_str());
+    page(&answer.journal, &Run { title: &title, outlook, sample, conditions: &conditions })
 }
 
 /// How many tokens to generate: as asked, if the planned context allows it.
@@ -196,7 +289,7 @@ fn report(
         acceptance: outcome.drafts.acceptance(),
         energy_mj_per_token: mean_energy(tokens),
         energy_source: generator.metering().map(|metering| metering.source().label()),
-        budget: kept(generator.depth()),
+        budget: None,
         latency_ms_p50: quantile(&latencies_ms, 0.5),
         latency_ms_p99: quantile(&latencies_ms, 0.99),
         planned_bytes: session.model().sizes().total_bytes(),
@@ -217,16 +310,49 @@ struct Kept {
     outlook: String,
 }
 
-fn kept(depth: &Depth) -> Option<Kept> {
+impl Kept {
+    /// What came of it, in a line.
+    fn came(&self, journal: &Journal) -> String {
+        let mut parts = vec![format!("It came to: {} at the end", self.mode)];
+        if let (Some(worst), Some(asked)) = (journal.worst_window_mj(), self.energy_mj_per_token) {
+            let label = journal.label();
+            parts.push(format!(
+                "worst window {} of {} mJ/token ({label})",
+                figure(worst),
+                figure(asked)
+            ));
+        }
+        if let Some(deadline) = self.latency_ms {
+            parts.push(format!("{} tokens later than {} ms", journal.late(), figure(deadline)));
+        }
+        if !self.events.is_empty() {
+            parts.push(self.events.join(", "));
+        }
+        parts.join(" · ")
+    }
+}
+
+/// What the budgets were expected to come to, before anything was measured.
+fn outlook(depth: &Depth, context: usize, is_profiled: bool) -> String {
+    let Some(budget) = depth.budget() else { return String::new() };
+    let from = if is_profiled {
+        "the profile"
+    } else {
+        "the board's rates, which a profile would correct"
+    };
+    format!("Expected from {from}: {}", budget.outlook(context as u32).to_string().trim())
+}
+
+fn kept(depth: &Depth, outlook: String) -> Option<Kept> {
     let budget = depth.budget()?;
-    let (governor, outlook) = (budget.governor(), budget.outlook(0));
+    let governor = budget.governor();
     let config = governor.config();
     Some(Kept {
         energy_mj_per_token: config.energy_per_token.map(|energy| energy.0 as f64 / 1e3),
         latency_ms: config.latency_per_token.map(|time| time.0 as f64 / 1e3),
         mode: format!("{:?}", governor.mode()).to_lowercase(),
         events: budget.events().names().collect(),
-        outlook: outlook.to_string().trim().to_owned(),
+        outlook,
     })
 }
 
@@ -254,43 +380,6 @@ fn quantile(sorted: &[f64], share: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
 }
 
-/// Streams text to stdout.
-struct Out<'t> {
-    stream: Option<TextStream<'t>>,
-    /// Tokens are tinted by their depth, on a terminal.
-    tints: bool,
-    segments: usize,
-}
-
-impl<'t> Out<'t> {
-    fn new(text: &'t Text, prompt: &[u32], json: bool, segments: usize) -> Self {
-        let tints = std::io::stdout().is_terminal();
-        Self { stream: (!json).then(|| TextStream::new(text, prompt)), tints, segments }
-    }
-
-    fn token(&mut self, token: &Token) -> Result<()> {
-        let Some(stream) = &mut self.stream else { return Ok(()) };
-        let piece = stream.push(token.id);
-        let mut out = std::io::stdout().lock();
-        match self.tints {
-            true => {
-                let tinted = ansi(&piece, token.segment, self.segments);
-                out.write_all(tinted.as_bytes())?;
-            }
-            false => out.write_all(piece.as_bytes())?,
-        }
-        out.flush()?;
-        Ok(())
-    }
-
-    fn end(&self) -> Result<()> {
-        if self.stream.is_some() {
-            writeln!(std::io::stdout())?;
-        }
-        Ok(())
-    }
-}
-
 /// The last line: on stderr, so that stdout is the text alone.
 fn summarise(answer: &Answer) -> Result<()> {
     let Report { tokens, decode_tok_s, prefill_tok_s, latency_ms_p50, planned_bytes, .. } =
@@ -312,7 +401,7 @@ fn summarise(answer: &Answer) -> Result<()> {
     };
     let mut err = std::io::stderr().lock();
     if let Some(kept) = &answer.report.budget {
-        writeln!(err, "{dim}{}{plain}", kept.outlook)?;
+        writeln!(err, "{dim}{}\n{}{plain}", kept.outlook, kept.came(&answer.journal))?;
     }
     writeln!(
         err,

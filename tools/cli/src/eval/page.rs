@@ -1,43 +1,25 @@
-//! The report as one HTML page: nothing is loaded from elsewhere, and it can be read in light, in dark, and on paper.
-//!
-//! Pictures are SVG whose colours come from the page's style, so that one picture serves every scheme.
+//! The report as one HTML page.
 
 mod bars;
 mod conditions;
 mod plot;
-mod scale;
 mod table;
-mod text;
-
-use std::fmt::Write;
 
 use super::report::{ModeReport, Report, number};
-
-pub(crate) use text::{Piece, Sample};
-
-const STYLE: &str = include_str!("page/style.css");
+use crate::page::{Sample, card, document, escape, percent, said, section};
 
 /// Writes the page.
 pub(crate) fn page(report: &Report, samples: &[Sample]) -> String {
     let title = format!("{} · {}", report.task, report.conditions.model);
-    let mut page = String::new();
     let sections = [
         headline(report),
         plots(report),
         section("Where tokens left", &bars::bars(report)),
-        text::section(samples, segments(report)),
+        said(samples, segments(report)),
         section("Every mode", &table::table(report)),
         section("Conditions", &conditions::conditions(&report.conditions)),
     ];
-    let _ = write!(
-        page,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{}</main>\n</body>\n</html>\n",
-        escape(&title),
-        sections.concat(),
-    );
-    page
+    document(&title, &sections.concat())
 }
 
 /// The name of the task, and the numbers that matter.
@@ -76,15 +58,6 @@ fn cheaper(a: &&ModeReport, b: &&ModeReport) -> std::cmp::Ordering {
     a.bytes_saved.total_cmp(&b.bytes_saved)
 }
 
-fn card(name: &str, number: &str, note: &str) -> String {
-    format!(
-        "<div class=\"card\"><span class=\"name\">{}</span><strong>{}</strong><span class=\"note\">{}</span></div>\n",
-        escape(name),
-        escape(number),
-        escape(note)
-    )
-}
-
 /// Quality against savings; with full depth alone there is nothing to plot.
 fn plots(report: &Report) -> String {
     if report.modes.len() < 2 {
@@ -102,33 +75,9 @@ fn plots(report: &Report) -> String {
     section("Quality against savings", &body)
 }
 
-fn section(title: &str, body: &str) -> String {
-    format!("<section>\n<h2>{}</h2>\n{body}</section>\n", escape(title))
-}
-
 /// Segments of the model.
 fn segments(report: &Report) -> usize {
     report.modes.first().map_or(1, |mode| mode.tokens_per_exit.len())
-}
-
-fn percent(share: f64) -> String {
-    // Rounded first, and then 0 added: not "-0.0 %".
-    format!("{:.1} %", (share * 1000.0).round() / 10.0 + 0.0)
-}
-
-/// Text as HTML shows it.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            _ => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

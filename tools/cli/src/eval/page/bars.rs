@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{Report, escape, percent, segments};
-use crate::eval::tint;
+use super::{Report, segments};
+use crate::page::{colour, escape, exit_name, ink, legend, percent};
 
 const WIDTH: f64 = 1120.0;
 const LEFT: f64 = 210.0;
@@ -75,37 +75,4 @@ fn bar(top: f64, name: &str, counts: &[u64], depth_mean: f64) -> String {
         left += width;
     }
     svg
-}
-
-/// The depths, with their colours.
-pub(super) fn legend(segments: usize) -> String {
-    let mut html = String::from("<ul class=\"legend\">\n");
-    for exit in 0..segments {
-        let _ = writeln!(
-            html,
-            "<li><span class=\"swatch\" style=\"background:{}\"></span>{}</li>",
-            colour(exit, segments),
-            exit_name(exit, segments)
-        );
-    }
-    html + "</ul>\n"
-}
-
-/// "exit 1", …, "full depth".
-pub(super) fn exit_name(exit: usize, segments: usize) -> String {
-    if exit + 1 == segments { "full depth".into() } else { format!("exit {}", exit + 1) }
-}
-
-/// The page's colour for full depth, mixed with the ramp's strongest by how early the exit is.
-pub(super) fn colour(exit: usize, segments: usize) -> String {
-    let strength = tint::strength(exit as u16, segments);
-    if strength <= 0.0 {
-        return "var(--depth-full)".into();
-    }
-    format!("color-mix(in oklab, var(--depth-early) {:.0}%, var(--depth-late))", 100.0 * strength)
-}
-
-/// Which ink can be read on that colour.
-fn ink(exit: usize, segments: usize) -> &'static str {
-    if tint::strength(exit as u16, segments) > 0.5 { "on-strong" } else { "on-weak" }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::scale::Scale;
-use super::{ModeReport, Report, escape, number, percent};
+use super::{ModeReport, Report, number};
+use crate::page::{Scale, escape, percent};
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 380.0;

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{ModeReport, Report, escape, number, percent};
+use super::{ModeReport, Report, number};
+use crate::page::{escape, percent};
 
 const COLUMNS: [&str; 11] = [
     "mode",

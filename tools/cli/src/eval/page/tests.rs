@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::eval::report::{Conditions, Mode, Oracle};
+use crate::page::{Piece, assert_is_sound};
 
 fn mode(state: Option<&str>, classifier: Option<&str>, threshold: Option<f64>) -> Mode {
     let exit = if threshold.is_some() { "fixed" } else { "off" };
@@ -80,7 +81,7 @@ fn sample() -> Sample {
 }
 
 #[test]
-fn a_page_shows_every_mode_and_loads_nothing() {
+fn a_page_shows_every_mode() {
     let (report, page) = (report(), page(&report(), &[sample()]));
     if let Some(path) = std::env::var_os("DYNAMAX_PAGE") {
         std::fs::write(path, &page).unwrap();
@@ -95,21 +96,13 @@ fn a_page_shows_every_mode_and_loads_nothing() {
         assert!(page.contains(&format!(">{name}</text>")), "{name} has a bar");
     }
     assert_eq!(page.matches("<tr>").count(), report.modes.len() + 1, "rows, and a header");
-    for outside in ["http:", "https:", "src=", "@import", "url(", "<script"] {
-        assert!(!page.contains(outside), "{outside} loads something");
-    }
 }
 
 #[test]
-fn tags_are_closed_and_text_is_escaped() {
+fn a_page_is_sound_and_its_text_escaped() {
     let page = page(&report(), &[sample()]);
-    for tag in ["svg", "section", "g", "text", "figure", "table", "tr", "td", "span", "ul", "li"] {
-        let opened =
-            page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
-        assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "<{tag}>");
-    }
+    assert_is_sound(&page);
     assert!(page.contains("&lt;Cheltenham&gt; ") && page.contains("&amp; "), "a text is no tag");
-    assert!(!page.contains("NaN") && !page.contains("inf"), "every place is a number");
 }
 
 #[test]

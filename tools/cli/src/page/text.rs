@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
-use super::bars::{colour, exit_name, legend};
-use super::escape;
+use dynamax_session::{Text, TextStream};
+
+use super::depths::{colour, exit_name, legend};
+use super::{escape, section};
 
 /// A text as one mode said it.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +27,15 @@ pub(crate) struct Piece {
     pub(crate) exit: u16,
 }
 
+/// Tokens as pieces of text, with where they left.
+pub(crate) fn pieces(tokens: &[u32], exits: &[u16], text: &Text) -> Vec<Piece> {
+    let mut stream = TextStream::new(text, &[]);
+    let piece = |(token, exit): (&u32, &u16)| Piece { text: stream.push(*token), exit: *exit };
+    tokens.iter().zip(exits).map(piece).collect()
+}
+
 /// The samples with a legend; nothing without samples.
-pub(super) fn section(samples: &[Sample], segments: usize) -> String {
+pub(crate) fn said(samples: &[Sample], segments: usize) -> String {
     if samples.is_empty() {
         return String::new();
     }
@@ -43,7 +52,7 @@ pub(super) fn section(samples: &[Sample], segments: usize) -> String {
         }
         html += "</p>\n</div>\n";
     }
-    super::section("What was said", &html)
+    section("What was said", &html)
 }
 
 fn tinted(piece: &Piece, segments: usize) -> String {

@@ -2,7 +2,7 @@
 
 /// A linear axis.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Scale {
+pub(crate) struct Scale {
     low: f64,
     high: f64,
     /// Where `low` and `high` lie.
@@ -12,7 +12,7 @@ pub(super) struct Scale {
 
 impl Scale {
     /// An axis over all `values`, widened to round ends, of about `ticks` ticks.
-    pub(super) fn over(values: impl Iterator<Item = f64>, ticks: usize, places: [f64; 2]) -> Self {
+    pub(crate) fn over(values: impl Iterator<Item = f64>, ticks: usize, places: [f64; 2]) -> Self {
         let (mut low, mut high) = values
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
                 (low.min(value), high.max(value))
@@ -28,20 +28,43 @@ impl Scale {
         Self { low: (low / step).floor() * step, high: (high / step).ceil() * step, places, step }
     }
 
+    /// An axis from zero to `most`, widened to a round end.
+    pub(crate) fn from_zero(most: f64, ticks: usize, places: [f64; 2]) -> Self {
+        let most = if most.is_finite() && most > 0.0 { most } else { 1.0 };
+        let step = round_step(most / ticks as f64);
+        Self { low: 0.0, high: (most / step - 1e-9).ceil() * step, places, step }
+    }
+
     /// Where a value lies.
-    pub(super) fn place(&self, value: f64) -> f64 {
+    pub(crate) fn place(&self, value: f64) -> f64 {
         let [from, to] = self.places;
         from + (value - self.low) / (self.high - self.low) * (to - from)
     }
 
+    /// Whether a value lies between the ends.
+    pub(crate) fn holds(&self, value: f64) -> bool {
+        (self.low..=self.high).contains(&value)
+    }
+
+    /// Where a value lies; at an end, if it is beyond.
+    pub(crate) fn place_within(&self, value: f64) -> f64 {
+        self.place(value.clamp(self.low, self.high))
+    }
+
     /// Round values, ends included.
-    pub(super) fn ticks(&self) -> Vec<f64> {
+    pub(crate) fn ticks(&self) -> Vec<f64> {
         let count = ((self.high - self.low) / self.step).round() as usize;
         (0..=count).map(|index| self.low + self.step * index as f64).collect()
     }
 
+    /// A tick as a number, with as many digits as the step needs.
+    pub(crate) fn plain(&self, tick: f64) -> String {
+        let digits = (-self.step.log10() + 1e-9).ceil().max(0.0) as usize;
+        format!("{:.digits$}", tick + 0.0)
+    }
+
     /// A tick as a percentage, with as many digits as the step needs.
-    pub(super) fn label(&self, tick: f64) -> String {
+    pub(crate) fn label(&self, tick: f64) -> String {
         let digits = usize::from(self.step < 0.0099) + usize::from(self.step < 0.00099);
         format!("{:.digits$} %", tick * 100.0 + 0.0)
     }
@@ -71,6 +94,17 @@ mod tests {
         let scale = Scale::over([0.981, 0.999].into_iter(), 5, [0.0, 1.0]);
         let labels: Vec<_> = scale.ticks().into_iter().map(|tick| scale.label(tick)).collect();
         assert_eq!(labels, ["98.0 %", "98.5 %", "99.0 %", "99.5 %", "100.0 %"], "half a percent");
+    }
+
+    #[test]
+    fn quantities_start_at_zero_and_have_the_digits_of_their_steps() {
+        let labels = |most| {
+            let scale = Scale::from_zero(most, 4, [0.0, 1.0]);
+            scale.ticks().into_iter().map(|tick| scale.plain(tick)).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(1.0), ["0.0", "0.5", "1.0"], "halves");
+        assert_eq!(labels(190.0), ["0", "50", "100", "150", "200"], "a round end");
+        assert_eq!(labels(0.0), ["0.0", "0.5", "1.0"], "nothing to show");
     }
 
     #[test]
