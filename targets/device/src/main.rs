@@ -11,11 +11,13 @@
 
 mod api;
 mod check;
+mod heap;
 mod job;
 mod live;
 mod loading;
 mod metrics;
 mod patience;
+mod seats;
 mod server;
 mod service;
 mod slot;
@@ -63,6 +65,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Before there are threads.
+    heap::use_one();
     let arguments = Arguments::parse();
     let done = match &arguments.command {
         Some(Command::Slot(command)) => slot::run(command, &arguments.config),
