@@ -85,6 +85,16 @@ impl Desk {
         Command::new(&self.dynamax)
     }
 
+    /// The service out of a Debian package of it.
+    fn packaged(&self) -> Result<PathBuf> {
+        let (package, folder) = (self.path("d.deb"), self.path("package"));
+        let mut make = self.dynamax();
+        make.arg("package").arg(&self.dynamaxd).args(["--board", "jetson-orin-nano-8gb", "-o"]);
+        print!("{}", output_of(make.arg(&package))?);
+        output_of(Command::new("dpkg-deb").arg("-x").arg(package).arg(&folder))?;
+        Ok(folder.join("usr/bin/dynamaxd"))
+    }
+
     fn trust(&self) -> String {
         format!("\n[trust]\nkeys = [{:?}]\n", self.path("key.pub"))
     }
@@ -159,7 +169,7 @@ fn by_image(desk: &Desk) -> Result<()> {
         ("etc/dynamax/key.pub", std::fs::read(desk.path("key.pub"))?),
     ];
     let initrd = desk.path("initrd");
-    machine::write_initrd(&initrd, &kernel, &desk.dynamaxd, &files)?;
+    machine::write_initrd(&initrd, &kernel, &desk.packaged()?, &files)?;
     let mut machine = Machine::boot(&kernel, &initrd, &disk)?;
     let client = Client::new(&machine.address, Some(API_KEY));
     for watts in WATTS {
