@@ -329,9 +329,6 @@ impl<'s> Generator<'s> {
         let Depth::Verified(rounds) = &mut self.depth else { return Ok(None) };
         let context = self.decoder.position().into();
         let metering = &mut self.metering;
-        if let Some(metering) = metering {
-            metering.start();
-        }
         let mut drafting = Drafting { sampler, metering, context, energy: None };
         if !rounds.step(&mut self.decoder, token, room, &mut drafting)? {
             return Ok(None);
