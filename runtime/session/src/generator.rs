@@ -260,6 +260,10 @@ impl<'s> Generator<'s> {
             Depth::Verified(rounds) => rounds.begin_sequence(),
             Depth::Full | Depth::Fixed(_) => {}
         }
+        // From here on, all that is drawn is some token's: choosing and telling it, too.
+        if let Some(metering) = &mut self.metering {
+            metering.start();
+        }
         for made in 0..ask.most_tokens {
             let token = self.choose(sampler, ask, since);
             since = Instant::now();
@@ -292,9 +296,6 @@ impl<'s> Generator<'s> {
     /// Feeds a token of the answer that started at `start`, as deep as it may go; `None` if no token may be made any more.
     fn step(&mut self, token: u32, start: u32, length: u32) -> Result<Option<Step>, StepError> {
         let context = self.decoder.position();
-        if let Some(metering) = &mut self.metering {
-            metering.start();
-        }
         let (step, elapsed, steering) = match &mut self.depth {
             Depth::Budget(budget) => {
                 let running = budget.decide(context);
@@ -339,9 +340,6 @@ impl<'s> Generator<'s> {
         let Depth::Verified(rounds) = &mut self.depth else { return Ok(None) };
         let context = self.decoder.position().into();
         let metering = &mut self.metering;
-        if let Some(metering) = metering {
-            metering.start();
-        }
         let mut drafting = Drafting { sampler, metering, context, energy: None };
         let started = Instant::now();
         if !rounds.step(&mut self.decoder, token, room, &mut drafting)? {

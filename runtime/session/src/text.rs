@@ -25,6 +25,18 @@ impl Text {
         Ok(Self { tokenizer, bos: bundle.meta().bos })
     }
 
+    /// Remembers no words from here on: a tokenizer keeps how it has cut up to ten thousand of them, and memory would grow
+    /// with what is said, for hours.
+    #[must_use]
+    pub fn without_memory(mut self) -> Self {
+        if let Some(tokenizer) = &mut self.tokenizer {
+            let mut model = tokenizer.get_model().clone();
+            model.resize_cache(0);
+            tokenizer.with_model(model);
+        }
+        self
+    }
+
     /// The ids of a prompt, with the bos token where the model wants one.
     ///
     /// # Errors

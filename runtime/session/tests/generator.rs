@@ -128,3 +128,16 @@ fn a_conversation_without_a_template_is_encoded_plainly() {
     let ids = chat.encode(&text, &[Message::user("Hello")]).unwrap();
     assert_eq!(ids, text.encode("User: Hello\nAssistant:").unwrap(), "with what starts a text");
 }
+
+#[test]
+fn a_tokenizer_that_remembers_nothing_cuts_words_the_same_way() {
+    let source = demo("mamba2.dmx");
+    let session = session(&source);
+    let words = "And what did the captain say, the captain of the unsinkable ship? 12345 días";
+    let text = Text::of(&session.bundle).unwrap();
+    let ids = text.encode(words).unwrap();
+    let text = text.without_memory();
+    for _ in 0..2 {
+        assert_eq!(text.encode(words).unwrap(), ids, "once, and again");
+    }
+}

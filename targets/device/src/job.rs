@@ -18,6 +18,17 @@ pub(crate) enum Prompt {
     Messages(Vec<Message>),
 }
 
+impl Prompt {
+    /// Bytes of its text.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Tokens(_) => 0,
+            Self::Messages(messages) => messages.iter().map(|message| message.content.len()).sum(),
+        }
+    }
+}
+
 /// A budget for one answer, in place of the device's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Budget {

@@ -12,11 +12,13 @@
 mod api;
 mod check;
 mod health;
+mod heap;
 mod job;
 mod live;
 mod loading;
 mod metrics;
 mod patience;
+mod seats;
 mod server;
 mod service;
 mod slot;
@@ -64,6 +66,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Before there are threads.
+    heap::use_one();
     let arguments = Arguments::parse();
     let done = match &arguments.command {
         Some(Command::Slot(command)) => slot::run(command, &arguments.config),

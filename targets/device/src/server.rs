@@ -8,19 +8,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
 use crate::live::Live;
 use crate::patience::Patience;
+use crate::seats::Seats;
 
-/// Connections at once; more wait to be accepted.
+/// Connections at once; for one more, one that asks for nothing is closed.
 const MOST_CONNECTIONS: usize = 128;
 /// The head of a request must have arrived after this; also ends connections that are kept open without one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
@@ -89,19 +90,19 @@ pub(crate) async fn serve(
     let host = Host {
         live,
         room: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+        seats: Seats::default(),
         graceful: GracefulShutdown::new(),
     };
     loop {
-        let Ok(permit) = Arc::clone(&host.room).acquire_owned().await else { break };
         tokio::select! {
             biased;
             _ = ends.changed() => break,
             accepted = listeners.unix.accept() => match accepted {
-                Ok((stream, _)) => host.welcome(stream, local.clone(), permit),
+                Ok((stream, _)) => host.welcome(stream, local.clone()).await,
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             accepted = accept_tcp(listeners.tcp.as_ref()) => match accepted {
-                Ok(stream) => host.welcome(stream, remote.clone(), permit),
+                Ok(stream) => host.welcome(stream, remote.clone()).await,
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
         }
@@ -126,30 +127,39 @@ async fn accept_tcp(listener: Option<&TcpListener>) -> io::Result<tokio::net::Tc
 struct Host {
     live: Arc<Live>,
     room: Arc<Semaphore>,
+    seats: Seats,
     graceful: GracefulShutdown,
 }
 
 impl Host {
-    fn welcome(
+    async fn welcome(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         router: Router,
-        permit: OwnedSemaphorePermit,
     ) {
+        if self.room.available_permits() == 0 {
+            self.seats.clear_one();
+        }
+        // Where all are being answered, this waits until one has been.
+        let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else { return };
+        let seat = self.seats.take();
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(HEAD_BYTES)
             .serve_connection(
                 TokioIo::new(Patience::new(stream)),
-                TowerToHyperService::new(router),
+                TowerToHyperService::new(router.layer(Extension(seat.clone()))),
             );
         let connection = self.graceful.watch(connection);
         let live = Arc::clone(&self.live);
         live.connections.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(async move {
-            // What a client does wrong ends its connection, and is nobody else's business.
-            let _ = connection.await;
+            tokio::select! {
+                // What a client does wrong ends its connection, and is nobody else's business.
+                _ = connection => {}
+                () = seat.asked_to_leave() => {}
+            }
             live.connections.fetch_sub(1, Ordering::Relaxed);
             drop(permit);
         });

@@ -1,5 +1,6 @@
 //! `dynamaxd slot …`: the receiving end of `dynamax flash`, and what an operator on the device needs.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,14 @@ enum Command {
         #[arg(long)]
         reset: bool,
     },
+    /// Put a bundle that is on the device into the slot that does not run, check it there, and switch.
+    Install {
+        /// The bundle.
+        bundle: PathBuf,
+        /// Forget a state that was damaged.
+        #[arg(long)]
+        reset: bool,
+    },
     /// Go back to the other bundle.
     Rollback,
 }
@@ -65,6 +74,9 @@ pub(crate) fn run(arguments: &Arguments, config: &Path) -> Result<()> {
     match &arguments.command {
         Command::Status => status(&folder, settled.as_ref(), arguments.json),
         Command::Rollback => rollback(&folder, arguments.json),
+        Command::Install { bundle, reset } => {
+            install(&folder, settled.as_ref(), bundle, *reset, arguments.json)
+        }
         Command::Receive { hash, bytes, counter, reset } => {
             let hash = Hash::from_hex(hash).with_context(|| {
                 format!("--hash {hash}: not 64 hexadecimal digits; send what `dynamax flash` sends")
@@ -111,23 +123,66 @@ fn rollback(folder: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
+/// Copies a bundle of this device into the slot that does not run. What may not run is refused before anything is written.
+fn install(
+    folder: &Path,
+    settled: Option<&Settled>,
+    path: &Path,
+    reset: bool,
+    json: bool,
+) -> Result<()> {
+    let source = Source::open(path)?;
+    let bundle = source.bundle()?;
+    let counter = bundle.signature().map_or(0, |signature| signature.counter);
+    let image = Image { hash: bundle.hash(), bytes: source.bytes().len() as u64, counter };
+    let (_alone, mut slots) = open(folder, reset)?;
+    vouch(settled, &source, slots.state()?.floor)?;
+    let mut transfer = slots.offer(image)?;
+    let start = usize::try_from(transfer.offset()).context("the bundle is too large")?;
+    for piece in source.bytes()[start..].chunks(PIECE_BYTES) {
+        slots.write(&mut transfer, piece)?;
+    }
+    let finished = finish(&mut slots, transfer, settled, image)?;
+    if json {
+        return say(&finished);
+    }
+    println!("slot {} starts from now on", finished["active"].as_str().unwrap_or_default());
+    Ok(())
+}
+
 /// Speaks first: one line of JSON with the offset to send from. Then reads stdin to its end.
 fn receive(folder: &Path, settled: Option<&Settled>, image: Image, reset: bool) -> Result<()> {
+    let (_alone, mut slots) = open(folder, reset)?;
+    let mut transfer = slots.offer(image)?;
+    say(&json!({ "slot": transfer.slot().to_string(), "offset": transfer.offset() }))?;
+    take(&mut slots, &mut transfer)?;
+    say(&finish(&mut slots, transfer, settled, image)?)
+}
+
+/// The slots, and what keeps others from filling them as long as it lives.
+fn open(folder: &Path, reset: bool) -> Result<(File, Slots<Directory>)> {
     let directory = Directory::create(folder)
         .with_context(|| format!("{}: cannot be made", folder.display()))?;
-    let _alone = directory.transfer_guard()?.ok_or(SlotError::Busy)?;
+    let alone = directory.transfer_guard()?.ok_or(SlotError::Busy)?;
     let mut slots = Slots::new(directory);
     if reset {
         slots.reset()?;
     }
-    let mut transfer = slots.offer(image)?;
-    say(&json!({ "slot": transfer.slot().to_string(), "offset": transfer.offset() }))?;
-    take(&mut slots, &mut transfer)?;
+    Ok((alone, slots))
+}
+
+/// Checks what has arrived, and switches to it.
+fn finish(
+    slots: &mut Slots<Directory>,
+    transfer: Transfer,
+    settled: Option<&Settled>,
+    image: Image,
+) -> Result<Value> {
     let floor = slots.state()?.floor;
     let finished = slots.finish(transfer, |disk, file| {
         check(settled, &disk.path(file), image, floor).map_err(|error| format!("{error:#}"))
     })?;
-    say(&json!({
+    Ok(json!({
         "active": finished.slot.to_string(),
         "fallback": finished.fallback.map(|slot| slot.to_string()),
     }))
@@ -161,10 +216,15 @@ fn check(settled: Option<&Settled>, path: &Path, image: Image, floor: u64) -> Re
             bundle.hash()
         ));
     }
+    vouch(settled, &source, floor)
+}
+
+/// A bundle is whole, and may run here as far as a configuration says.
+fn vouch(settled: Option<&Settled>, source: &Source, floor: u64) -> Result<()> {
     match settled {
         Some(settled) => {
             let least = if settled.config.trust.allow_downgrade { 0 } else { floor };
-            loading::admit(settled, &source, least).map(drop)
+            loading::admit(settled, source, least).map(drop)
         }
         None => source.verified().map(drop),
     }

@@ -13,6 +13,7 @@ use dynamax_session::traffic::Ladder;
 use dynamax_session::{Chat, Generator, Metering, Session, Stops, Text, TextStream};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 
+use crate::heap;
 use crate::job::{Budget, Event, Job, Piece, Prompt, Said, Summary, Task};
 use crate::live::{Live, Loaded};
 use crate::loading::{self, Ready, Settled};
@@ -48,7 +49,7 @@ fn serve(
     live: &Arc<Live>,
 ) -> Result<Option<(Ready, Settled)>> {
     let session = Session::open(&ready.source, &settled.options())?;
-    let text = Text::of(&session.bundle)?;
+    let text = Text::of(&session.bundle)?.without_memory();
     let chat = Chat::of(&session.bundle, &text)?;
     let mut memory = session.memory();
     let mut generator = Generator::new(&session, &mut memory);
@@ -90,6 +91,9 @@ fn serve(
         }
     }
 }
+
+/// A prompt beyond this leaves so much free memory behind that it is worth giving back: megabytes.
+const LONG_PROMPT_BYTES: usize = 32 << 10;
 
 /// Makes a token, so that a bundle that cannot is not confirmed; also touches every weight.
 fn prove(generator: &mut Generator<'_>) -> Result<()> {
@@ -179,6 +183,9 @@ impl Desk<'_, '_> {
         };
         // Nobody may be there to hear it.
         let _ = reply.send(event);
+        if task.prompt.text_bytes() > LONG_PROMPT_BYTES {
+            heap::give_back();
+        }
     }
 
     fn try_answer(&mut self, task: &Task, reply: &UnboundedSender<Event>) -> Result<Summary> {

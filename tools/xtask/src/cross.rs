@@ -1,4 +1,4 @@
-//! `cargo xtask cross [--board NAME]`: the device service, for a board.
+//! `cargo xtask cross [--board NAME] [--linker zig|gcc] [--cli]`: the device service, for a board.
 //!
 //! With `cargo-zigbuild` the binary runs on glibc 2.31 and later (JetPack 5, Debian 11); with the cross compiler of Debian it
 //! needs what that was built against. Either way, what it needs is read from the binary and said.
@@ -8,46 +8,79 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::service::target_folder;
 use crate::tidy::root;
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
+const USAGE: &str = "usage: cargo xtask cross [--board NAME] [--linker zig|gcc] [--cli]";
 /// What `cargo-zigbuild` is asked for: the glibc of JetPack 5.
 const OLDEST_GLIBC: &str = "2.31";
 /// The glibc of JetPack 6.
 const JETPACK_6: (u32, u32) = (2, 35);
 
-/// Builds, and says what came of it.
-pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let board = match arguments {
-        [] => "generic",
-        [flag, name] if flag == "--board" => name,
-        _ => bail!("usage: cargo xtask cross [--board NAME]"),
-    };
-    let cpu = cpu(board)?;
-    let has_zigbuild = Command::new("cargo-zigbuild").arg("--version").output().is_ok();
-    let mut command = Command::new("cargo");
-    let (verb, target) = match has_zigbuild {
-        true => ("zigbuild", format!("{TARGET}.{OLDEST_GLIBC}")),
-        false => ("build", TARGET.to_owned()),
-    };
-    command.args([verb, "--profile", "board", "-p", "dynamaxd", "--target", &target]);
-    if let Some(cpu) = cpu {
-        command.env("RUSTFLAGS", format!("-Ctarget-cpu={cpu}"));
-    }
-    println!(
-        "$ cargo {verb} --profile board -p dynamaxd --target {target}, cpu {}",
-        cpu.unwrap_or("any")
-    );
-    let status = command.current_dir(root()).status().context("cargo cannot be run")?;
-    ensure!(status.success(), "cargo {verb} failed");
-    report(&binary())
+/// What is to be built.
+struct Wanted {
+    board: String,
+    /// Whose linker; by default zig's where it is installed.
+    has_zig: bool,
+    /// The command line, too.
+    has_cli: bool,
 }
 
-/// Where the binary is.
-pub(crate) fn binary() -> PathBuf {
-    let folder =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    folder.join(TARGET).join("board/dynamaxd")
+impl Wanted {
+    fn parse(arguments: &[String]) -> Result<Self> {
+        let mut wanted = Self { board: "generic".into(), has_zig: is_there(), has_cli: false };
+        let mut rest = arguments.iter();
+        while let Some(flag) = rest.next() {
+            match (flag.as_str(), rest.as_slice().first().map(String::as_str)) {
+                ("--cli", _) => {
+                    wanted.has_cli = true;
+                    continue;
+                }
+                ("--board", Some(name)) => name.clone_into(&mut wanted.board),
+                ("--linker", Some(name @ ("zig" | "gcc"))) => wanted.has_zig = name == "zig",
+                _ => bail!(USAGE),
+            }
+            rest.next();
+        }
+        Ok(wanted)
+    }
+}
+
+fn is_there() -> bool {
+    Command::new("cargo-zigbuild").arg("--version").output().is_ok()
+}
+
+/// Builds, and says what came of it.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let wanted = Wanted::parse(arguments)?;
+    let cpu = cpu(&wanted.board)?;
+    let packages = if wanted.has_cli { &["dynamaxd", "dynamax"][..] } else { &["dynamaxd"] };
+    let (verb, target) = if wanted.has_zig {
+        ("zigbuild", format!("{TARGET}.{OLDEST_GLIBC}"))
+    } else {
+        ("build", TARGET.to_owned())
+    };
+    for package in packages {
+        let mut command = Command::new("cargo");
+        command.args([verb, "--profile", "board", "-p", package, "--target", &target]);
+        if let Some(cpu) = cpu {
+            command.env("RUSTFLAGS", format!("-Ctarget-cpu={cpu}"));
+        }
+        println!(
+            "$ cargo {verb} --profile board -p {package} --target {target}, cpu {}",
+            cpu.unwrap_or("any")
+        );
+        let status = command.current_dir(root()).status().context("cargo cannot be run")?;
+        ensure!(status.success(), "cargo {verb} failed");
+        report(&binary(package))?;
+    }
+    Ok(())
+}
+
+/// Where a binary is.
+pub(crate) fn binary(package: &str) -> PathBuf {
+    target_folder().join(TARGET).join("board").join(package)
 }
 
 /// The compiler's name for a board's cores; none for what runs on any.
@@ -78,7 +111,11 @@ fn report(path: &Path) -> Result<()> {
         ),
     };
     println!("{}", path.display());
-    println!("{} bytes; needs glibc {major}.{minor}: {runs_on}", bytes.len());
+    println!(
+        "{:.1} MB ({} bytes); needs glibc {major}.{minor}: {runs_on}",
+        bytes.len() as f64 / 1e6,
+        bytes.len()
+    );
     Ok(())
 }
 
@@ -104,6 +141,20 @@ mod tests {
         let bytes = b"\0GLIBC_2.17\0GLIBC_2.34\0GLIBC_2.4\0GLIBC_PRIVATE\0GLIBC_2.";
         assert_eq!(newest_glibc(bytes), Some((2, 34)), "34 is more than 4 and 17");
         assert_eq!(newest_glibc(b"static"), None, "none");
+    }
+
+    #[test]
+    fn flags_are_understood() {
+        let parse = |line: &str| {
+            let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            Wanted::parse(&arguments).map(|wanted| (wanted.board, wanted.has_zig, wanted.has_cli))
+        };
+        assert_eq!(parse("").unwrap(), ("generic".into(), is_there(), false), "nothing");
+        let all = parse("--cli --linker gcc --board x --linker zig").unwrap();
+        assert_eq!(all, ("x".into(), true, true), "the last linker");
+        for wrong in ["--board", "--linker ld", "x", "--linker"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::request::Understood;
 use super::response::{Frame, json};
 use super::routes::Shared;
 use crate::job::{Event, Job};
+use crate::seats::{Answering, Seat};
 use crate::worker::Work;
 
 /// A comment goes to a waiting client this often, so that its connection is seen to be alive.
@@ -25,14 +26,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const RETRY_S: (u64, u64) = (1, 60);
 
 /// Puts a request into the queue and answers it.
-pub(crate) async fn answer(shared: &Shared, asked: Understood) -> Result<Response, ApiError> {
+pub(crate) async fn answer(
+    shared: &Shared,
+    seat: &Seat,
+    asked: Understood,
+) -> Result<Response, ApiError> {
     let number = shared.live.requests.fetch_add(1, Ordering::Relaxed);
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
     let model = shared.live.totals().loaded.name.clone();
     let kind = if asked.is_chat { "chatcmpl" } else { "cmpl" };
     let frame = Frame::new(format!("{kind}-{created:x}-{number}"), created, model, &asked);
     let (streams, includes_usage) = (asked.streams, asked.includes_usage);
-    let mut events = enqueue(shared, asked)?;
+    let mut events = enqueue(shared, seat, asked)?;
     // Headers are sent when the first event is there: until then a refusal can have its own status.
     let Some(first) = events.recv().await else {
         return Err(ApiError::unavailable("is ending"));
@@ -46,12 +51,24 @@ pub(crate) async fn answer(shared: &Shared, asked: Understood) -> Result<Respons
     whole(&frame, first, events).await
 }
 
+/// What the thread that decodes says, to a client that keeps its place for so long.
+struct Events {
+    receiver: UnboundedReceiver<Event>,
+    _answering: Answering,
+}
+
+impl Events {
+    async fn recv(&mut self) -> Option<Event> {
+        self.receiver.recv().await
+    }
+}
+
 /// Puts a request into the queue, if there is room.
-fn enqueue(shared: &Shared, asked: Understood) -> Result<UnboundedReceiver<Event>, ApiError> {
+fn enqueue(shared: &Shared, seat: &Seat, asked: Understood) -> Result<Events, ApiError> {
     if shared.live.draining.load(Ordering::Relaxed) {
         return Err(ApiError::unavailable("is ending"));
     }
-    let (reply, events) = unbounded_channel();
+    let (reply, receiver) = unbounded_channel();
     let job = Box::new(Job { task: asked.task, reply });
     let waiting = shared.live.waiting.fetch_add(1, Ordering::Relaxed);
     let sent = shared.queue.try_send(Work::Job(job));
@@ -63,7 +80,7 @@ fn enqueue(shared: &Shared, asked: Understood) -> Result<UnboundedReceiver<Event
             TrySendError::Closed(_) => ApiError::unavailable("is ending"),
         });
     }
-    Ok(events)
+    Ok(Events { receiver, _answering: seat.answering() })
 }
 
 /// How long the requests that wait will take, from the answers so far.
@@ -75,11 +92,7 @@ fn retry_after_s(shared: &Shared, waiting: usize) -> u64 {
 }
 
 /// Waits for the end.
-async fn whole(
-    frame: &Frame,
-    first: Event,
-    mut events: UnboundedReceiver<Event>,
-) -> Result<Response, ApiError> {
+async fn whole(frame: &Frame, first: Event, mut events: Events) -> Result<Response, ApiError> {
     let mut pieces = Vec::new();
     let mut next = Some(first);
     while let Some(event) = next {
@@ -93,12 +106,7 @@ async fn whole(
     Err(ApiError::unavailable("ended before the answer did"))
 }
 
-fn stream(
-    frame: Frame,
-    first: Event,
-    events: UnboundedReceiver<Event>,
-    includes_usage: bool,
-) -> Response {
+fn stream(frame: Frame, first: Event, events: Events, includes_usage: bool) -> Response {
     let rest = unfold(events, |mut events| async { Some((events.recv().await?, events)) });
     let events = once(ready(first)).chain(rest);
     let chunks = chunks(frame, events, includes_usage);

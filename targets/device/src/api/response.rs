@@ -90,7 +90,7 @@ impl Frame {
         let tokens: Vec<&Said> = piece.tokens.iter().collect();
         let mut choice = self.choice(&piece.text, is_first);
         choice["logprobs"] = self.logprobs(&tokens, offset);
-        let told = |said: &&Said| json!({ "depth": said.depth, "segment": said.segment, "ms": said.ms, "energy_mj": said.energy_mj });
+        let told = |said: &&Said| json!({ "id": said.id, "depth": said.depth, "segment": said.segment, "ms": said.ms, "energy_mj": said.energy_mj });
         let told: Vec<Value> = tokens.iter().map(told).collect();
         self.wrap(self.chunk(), &choice, json!({ "dynamax": { "tokens": told } }))
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post, put};
+use axum::{Extension, Router};
 use dynamax_bundle::Hash;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::Sender;
@@ -21,12 +21,13 @@ use super::request;
 use super::response::json as respond;
 use crate::live::Live;
 use crate::metrics;
+use crate::seats::Seat;
 use crate::worker::Work;
 
 /// The page for people.
 const PAGE: &str = include_str!("../page.html");
-/// Longest request. A context of a million tokens is shorter.
-const MOST_BODY_BYTES: usize = 4 << 20;
+/// Longest request: a prompt of about a quarter million tokens, which take some 70 MiB while they are cut.
+const MOST_BODY_BYTES: usize = 1 << 20;
 /// A body must have arrived after this.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -94,20 +95,22 @@ async fn json_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, ApiError>
 
 async fn completions(
     State(shared): State<Shared>,
+    Extension(seat): Extension<Seat>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let asked = request::completion(&json_body(&headers, body).await?)?;
-    answer(&shared, asked).await
+    answer(&shared, &seat, asked).await
 }
 
 async fn chat_completions(
     State(shared): State<Shared>,
+    Extension(seat): Extension<Seat>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let asked = request::chat(&json_body(&headers, body).await?)?;
-    answer(&shared, asked).await
+    answer(&shared, &seat, asked).await
 }
 
 fn model_entry(live: &Live) -> Value {

@@ -107,13 +107,23 @@ fn slow_and_silent_clients_hold_up_nobody() {
 }
 
 #[test]
-fn more_connections_than_there_is_room_for_wait() {
+fn a_crowd_that_says_nothing_keeps_nobody_out() {
     let board = Board::new("");
     let service = board.start();
-    let crowd: Vec<_> = (0..300).map(|_| service.connect()).collect();
-    std::thread::sleep(Duration::from_millis(200));
-    drop(crowd);
+    // One that is being answered keeps its place, whoever comes.
+    let body = json!({ "prompt": "Once", "max_tokens": 20_000, "temperature": 0, "stream": true,
+        "dynamax": { "ignore_eos": true } });
+    let mut answered = service.connect();
+    answered.write_all(request("POST", "/v1/completions", &body.to_string()).as_bytes()).unwrap();
+    answered.read_exact(&mut [0; 300]).unwrap();
+    let crowd: Vec<_> = (0..600).map(|_| service.connect()).collect();
+    assert_eq!(service.get("/health").status, 200, "beside them");
+    let most = service.metric("connections");
+    assert!(most <= 128.0, "{most} connections at once");
+    answered.read_exact(&mut [0; 3000]).expect("still answered");
+    drop(answered);
     is_served(&service);
+    drop(crowd);
     service.wait_until("they are forgotten", || service.metric("connections") < 5.0);
 }
 
@@ -182,4 +192,17 @@ fn memory_stays_flat() {
     });
     let after = round();
     assert!(after < before + 2e6, "from {before} to {after} bytes in 280 requests");
+}
+
+#[test]
+fn a_prompt_as_long_as_can_be_leaves_no_memory_behind() {
+    let board = Board::new("");
+    let service = board.start();
+    is_served(&service);
+    let before = service.metric("resident_bytes");
+    let body = json!({ "prompt": "word ".repeat(200_000), "max_tokens": 1 });
+    let reply = service.post("/v1/completions", &body);
+    assert_eq!(reply.status, 400, "longer than the context: {}", reply.text());
+    service
+        .wait_until("its memory is given back", || service.metric("resident_bytes") < before + 8e6);
 }

@@ -177,3 +177,24 @@ fn what_does_not_fit_the_device_is_not_switched_to() {
     assert!(!arrived && said.contains("are missing"), "{said}");
     assert_eq!(board.slots().state().unwrap().active, Some(Slot::A), "the one before");
 }
+
+#[test]
+fn a_bundle_that_is_on_the_device_is_installed() {
+    let board = Board::new("");
+    drop(board.start());
+    let bundle = demo("transformer.dmx");
+    let install = |path: &Path| {
+        let output = board.run(&["slot", "install", path.to_str().unwrap(), "--json"]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let damaged = board.folder.path().join("damaged.dmx");
+    let mut bytes = std::fs::read(&bundle).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&damaged, bytes).unwrap();
+    let (status, said) = install(&damaged);
+    assert!(status == Some(1) && said.contains("does not match its hash"), "{status:?}: {said}");
+    assert_eq!(board.slots().state().unwrap().incoming, None, "nothing was written");
+    assert_eq!(install(&bundle).0, Some(0), "this one runs");
+    assert_eq!(hash(&board.start()), hash_of("transformer.dmx"), "from the other slot");
+}

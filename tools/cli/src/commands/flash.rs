@@ -206,9 +206,7 @@ fn status(destination: &Destination, json: bool) -> Result<()> {
     let report = match destination {
         Destination::Directory(path) => Report::of(&Slots::new(Directory::at(path)))?,
         Destination::Ssh(host) => host.status()?.report,
-        Destination::Image(path) => {
-            bail!("{}: mount the image, and give its directory", path.display())
-        }
+        Destination::Image(path) => image::status(path)?,
     };
     if json {
         return print_json(&report);

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use dynamax_slots::{Directory, Slots};
+use dynamax_config::show_bytes;
+use dynamax_slots::{Directory, Report, STATE_FILE, Slots};
 
 use super::Done;
 use super::parcel::{PIECE_BYTES, Parcel};
@@ -26,10 +27,13 @@ pub(super) fn make(
     );
     let two = 2 * parcel.image.bytes;
     let size_bytes = size_bytes.unwrap_or(two + two / 20 + FILE_SYSTEM_BYTES);
+    let least = parcel.image.bytes + FILE_SYSTEM_BYTES;
     ensure!(
-        size_bytes > parcel.image.bytes + FILE_SYSTEM_BYTES,
-        "--size {size_bytes}: the bundle alone has {} bytes; give more",
-        parcel.image.bytes
+        size_bytes >= least,
+        "--size {}: too small for a bundle of {} and a file system; give at least {}",
+        show_bytes(size_bytes),
+        show_bytes(parcel.image.bytes),
+        show_bytes(least.next_multiple_of(1 << 20))
     );
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let staging = tempfile::tempdir_in(parent.unwrap_or(Path::new(".")))
@@ -54,4 +58,26 @@ pub(super) fn make(
         String::from_utf8_lossy(&output.stderr).trim()
     );
     Ok(done)
+}
+
+/// Looks at the slots in an image, without mounting it.
+pub(super) fn status(path: &Path) -> Result<Report> {
+    let shown = path.display();
+    let copy = tempfile::tempdir().context("there is no place for a copy of the state")?;
+    let target = copy.path().join(STATE_FILE);
+    let output = Command::new("debugfs")
+        .arg("-R")
+        .arg(format!("dump /{STATE_FILE} {}", target.display()))
+        .arg(path)
+        .output()
+        .context("debugfs cannot be run; install e2fsprogs")?;
+    ensure!(
+        output.status.success() && target.exists(),
+        "{shown}: no slots are in it: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let mut report = Report::of(&Slots::new(Directory::at(copy.path())))?;
+    // Room is the image's, and not told.
+    report.free_bytes = None;
+    Ok(report)
 }

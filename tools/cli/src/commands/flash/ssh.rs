@@ -3,8 +3,9 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use dynamax_slots::{Report, SYNC_BYTES, Slots};
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -19,6 +20,9 @@ use crate::progress;
 const DEFAULT_FOLDER: &str = "/var/lib/dynamax";
 /// What `ssh` says with this status is about the connection, not about what ran at its other end.
 const SSH_FAILED: i32 = 255;
+
+/// Time until a connection that broke is made again: what broke it may take as long.
+const BEFORE_RETRY: Duration = Duration::from_secs(1);
 
 /// A host, as `ssh://[user@]host[:port][/directory]` names it.
 #[derive(Clone, Debug)]
@@ -57,8 +61,21 @@ struct Received {
 
 /// A connection that broke, as against a device that refused.
 #[derive(Debug, thiserror::Error)]
-#[error("the connection to {0} broke; repeat the command, it goes on from there")]
-struct Broken(String);
+#[error("the connection to {host} broke{said}; repeat the command, it goes on from there")]
+struct Broken {
+    host: String,
+    /// What ssh said, behind a colon; it may say nothing.
+    said: String,
+}
+
+impl Broken {
+    fn new(host: &str, stderr: &[u8]) -> Self {
+        let said = String::from_utf8_lossy(stderr);
+        let said =
+            if said.trim().is_empty() { String::new() } else { format!(": {}", said.trim()) };
+        Self { host: host.to_owned(), said }
+    }
+}
 
 impl Host {
     /// Parses what follows `ssh://`.
@@ -103,7 +120,7 @@ impl Host {
         let output = self.command(command).stdin(Stdio::null()).output();
         let output = output.context("ssh cannot be run; install OpenSSH's client")?;
         if output.status.code() == Some(SSH_FAILED) {
-            bail!("{}: {}", self.name, String::from_utf8_lossy(&output.stderr).trim());
+            return Err(Broken::new(&self.name, &output.stderr).into());
         }
         Ok(output)
     }
@@ -124,8 +141,15 @@ impl Host {
         if status == Some(1) { Failure(said).into() } else { anyhow::Error::msg(said) }
     }
 
+    /// The first thing that is asked.
     fn has_dynamaxd(&self) -> Result<bool> {
-        Ok(self.output("command -v dynamaxd >/dev/null")?.status.success())
+        let output = self.output("command -v dynamaxd >/dev/null").map_err(|error| match error
+            .downcast::<Broken>(
+        ) {
+            Ok(Broken { host, said }) => anyhow!("{host} cannot be reached{said}"),
+            Err(other) => other,
+        })?;
+        Ok(output.status.success())
     }
 
     fn dynamaxd(&self, command: &str) -> String {
@@ -141,12 +165,16 @@ impl Host {
 
     pub(super) fn status(&self) -> Result<Status> {
         if self.has_dynamaxd()? {
-            let said = self.ask(&self.dynamaxd("status --json"))?;
-            return serde_json::from_str(&said)
-                .with_context(|| format!("{}: dynamaxd speaks another version", self.name));
+            return self.status_of_dynamaxd();
         }
         let report = Report::of(&self.slots())?;
         Ok(Status { report, memory_bytes: None, context: None })
+    }
+
+    fn status_of_dynamaxd(&self) -> Result<Status> {
+        let said = self.ask(&self.dynamaxd("status --json"))?;
+        serde_json::from_str(&said)
+            .with_context(|| format!("{}: dynamaxd speaks another version", self.name))
     }
 
     pub(super) fn rollback(&self) -> Result<String> {
@@ -179,31 +207,36 @@ impl Host {
         arguments: &Arguments,
     ) -> Result<Done> {
         let has_dynamaxd = self.has_dynamaxd()?;
-        if has_dynamaxd {
-            // What the device knows about itself; flags go before.
-            let status = if arguments.reset { None } else { Some(self.status()?) };
-            limits.memory_bytes =
-                limits.memory_bytes.or(status.as_ref().and_then(|status| status.memory_bytes));
-            limits.context = limits.context.or(status.and_then(|status| status.context));
-        }
-        let planned_bytes = limits.check(parcel)?;
         let mut retries = arguments.retries;
         let done = loop {
             let sent = if has_dynamaxd {
-                self.send(parcel, arguments.reset, planned_bytes)
+                self.check_and_send(parcel, limits, arguments.reset)
             } else {
-                self.send_through_shell(parcel, arguments.reset, planned_bytes)
+                limits.check(parcel).and_then(|planned_bytes| {
+                    self.send_through_shell(parcel, arguments.reset, planned_bytes)
+                })
             };
             match sent {
                 Err(error) if error.is::<Broken>() && retries > 0 => {
                     retries -= 1;
                     eprintln!("dynamax: {error}; trying again");
+                    std::thread::sleep(BEFORE_RETRY);
                 }
                 other => break other?,
             }
         };
         self.reload(arguments.reload)?;
         Ok(done)
+    }
+
+    /// Asks the device what it allows, where flags do not say it, and sends.
+    fn check_and_send(&self, parcel: &Parcel, limits: &mut Limits, reset: bool) -> Result<Done> {
+        let status = if reset { None } else { Some(self.status_of_dynamaxd()?) };
+        limits.memory_bytes =
+            limits.memory_bytes.or(status.as_ref().and_then(|status| status.memory_bytes));
+        limits.context = limits.context.or(status.and_then(|status| status.context));
+        let planned_bytes = limits.check(parcel)?;
+        self.send(parcel, reset, planned_bytes)
     }
 
     fn send(&self, parcel: &Parcel, reset: bool, planned_bytes: u64) -> Result<Done> {
@@ -242,26 +275,28 @@ impl Host {
     fn ended(&self, child: Child) -> Result<anyhow::Error> {
         let output = child.wait_with_output().context("ssh does not end")?;
         Ok(match output.status.code() {
-            Some(SSH_FAILED) | None => Broken(self.name.clone()).into(),
+            Some(SSH_FAILED) | None => Broken::new(&self.name, &output.stderr).into(),
             status => self.refusal(status, &output.stderr),
         })
     }
 
     fn send_through_shell(&self, parcel: &Parcel, reset: bool, planned_bytes: u64) -> Result<Done> {
-        let mut slots = self.slots();
-        slots.disk().prepare()?;
-        if reset {
-            slots.reset()?;
-        }
-        let sent = parcel.deliver(&mut slots, SYNC_BYTES as usize, planned_bytes, |disk, file| {
-            disk.compare(file, parcel.source.bytes())
-        });
-        sent.map_err(|error| {
+        let sent = || {
+            let mut slots = self.slots();
+            slots.disk().prepare()?;
+            if reset {
+                slots.reset()?;
+            }
+            parcel.deliver(&mut slots, SYNC_BYTES as usize, planned_bytes, |disk, file| {
+                disk.compare(file, parcel.source.bytes())
+            })
+        };
+        sent().map_err(|error| {
             let is_broken = error.chain().any(|cause| {
                 let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
                 io == Some(std::io::ErrorKind::ConnectionAborted)
             });
-            if is_broken { Broken(self.name.clone()).into() } else { error }
+            if is_broken { Broken::new(&self.name, b"").into() } else { error }
         })
     }
 }
