@@ -7,6 +7,7 @@ use dynamax_kernels::Isa;
 
 use crate::arena::{Arena, Line, bytes_mut};
 use crate::crew::Worker;
+use crate::device::Device;
 use crate::error::{ExitError, StepError};
 use crate::exits::{ExitSettings, Outcome, PENDING_MAX, Probed, Said};
 use crate::model::Model;
@@ -30,29 +31,50 @@ pub enum Crew<'t> {
     Alone,
     /// On all threads of a team.
     Team(&'t Team),
+    /// By a device, which has states and activations of its own.
+    Device(&'t dyn Device),
 }
 
-impl Crew<'_> {
+impl<'t> Crew<'t> {
     /// Threads that work.
     #[must_use]
     pub fn threads(&self) -> usize {
         match self {
             Self::Alone => 1,
             Self::Team(team) => team.threads(),
+            Self::Device(device) => device.threads(),
+        }
+    }
+
+    /// [`Line`]s that a decoder's memory needs: a device has the rest, and what it said is copied here.
+    #[must_use]
+    pub fn memory_lines(&self, model: &Model<'_>) -> usize {
+        match self {
+            Self::Alone | Self::Team(_) => model.memory_lines(),
+            Self::Device(_) => {
+                (model.vocab_size() as usize * size_of::<f32>()).div_ceil(Line::BYTES)
+            }
+        }
+    }
+
+    fn device(&self) -> Option<&'t dyn Device> {
+        match self {
+            Self::Device(device) => Some(*device),
+            Self::Alone | Self::Team(_) => None,
         }
     }
 
     /// Runs a token, with rows that waited for it: alone, where that is faster.
     fn token(&self, rows: usize, is_small: bool, work: impl Fn(Worker<'_>) + Sync) {
         match self {
-            Self::Alone => work(Worker::ALONE),
+            Self::Alone | Self::Device(_) => work(Worker::ALONE),
             Self::Team(team) => team.token(rows, is_small, work),
         }
     }
 
     fn run(&self, work: impl Fn(Worker<'_>) + Sync) {
         match self {
-            Self::Alone => work(Worker::ALONE),
+            Self::Alone | Self::Device(_) => work(Worker::ALONE),
             Self::Team(team) => team.run(work),
         }
     }
@@ -78,15 +100,18 @@ pub struct Decoder<'m> {
 }
 
 impl<'m> Decoder<'m> {
-    /// Takes a block of at least [`Model::memory_lines`], and zeroes it: every page of it is there from now on.
+    /// Takes a block of at least [`Crew::memory_lines`], and zeroes it: every page of it is there from now on.
     ///
     /// # Panics
     ///
     /// Panics if `memory` is shorter than the plan.
     #[must_use]
     pub fn new(model: Model<'m>, memory: &'m mut [Line], isa: Isa, crew: Crew<'m>) -> Self {
-        assert!(memory.len() >= model.memory_lines(), "the block is as long as the plan");
+        assert!(memory.len() >= crew.memory_lines(&model), "the block is as long as the plan");
         bytes_mut(memory).fill(0);
+        if let Some(device) = crew.device() {
+            device.reset();
+        }
         Self {
             model,
             memory,
@@ -132,8 +157,13 @@ impl<'m> Decoder<'m> {
 
     /// Starts a new sequence. Exits stay in use as they are.
     pub fn reset(&mut self) {
-        let state_bytes = self.model.sizes().state_bytes as usize;
-        bytes_mut(self.memory)[..state_bytes].fill(0);
+        match self.crew.device() {
+            Some(device) => device.reset(),
+            None => {
+                let state_bytes = self.model.sizes().state_bytes as usize;
+                bytes_mut(self.memory)[..state_bytes].fill(0);
+            }
+        }
         self.progress = Progress::default();
         self.round = None;
         self.said = (self.model.program().logits, 0);
@@ -228,7 +258,7 @@ impl<'m> Decoder<'m> {
             outcome.reach = if catches_up { last_segment } else { exit.segment };
         }
         if reveals && left < last {
-            let said = self.isa.argmax(self.logits()) as u32;
+            let said = self.best();
             self.waiting[slot(position)] = said;
         }
         if catches_up {
@@ -303,7 +333,7 @@ impl<'m> Decoder<'m> {
                 crew.run(|worker| pass.survey(k, worker));
                 for row in 0..rows {
                     let score = settled(self.read_row(exit.score, row));
-                    let token = self.isa.argmax(self.read_row(exit.logits, row)) as u32;
+                    let token = self.argmax(exit.logits, row);
                     said[row * exits.len() + k] = Said { score, token };
                 }
             }
@@ -326,8 +356,28 @@ impl<'m> Decoder<'m> {
         self.read_row(tensor, row)
     }
 
+    /// The first id with the largest of the newest logits. A device says it without showing them.
+    #[must_use]
+    pub fn best(&mut self) -> u32 {
+        let (tensor, row) = self.said;
+        self.argmax(tensor, row)
+    }
+
+    fn argmax(&mut self, tensor: TensorId, row: usize) -> u32 {
+        let width = self.model.grid(tensor).width;
+        match self.crew.device() {
+            Some(device) => device.argmax(tensor, row, width),
+            None => self.isa.argmax(self.read_row(tensor, row)) as u32,
+        }
+    }
+
     fn read_row(&mut self, tensor: TensorId, row: usize) -> &[f32] {
         let grid = self.model.grid(tensor);
+        if let Some(device) = self.crew.device() {
+            let bytes = &mut bytes_mut(self.memory)[..grid.width * size_of::<f32>()];
+            device.read(tensor, row, bytemuck::cast_slice_mut(bytes));
+            return bytemuck::cast_slice(bytes);
+        }
         let start = grid.offset + row * grid.stride * size_of::<f32>();
         let bytes = &bytes_mut(self.memory)[start..][..grid.width * size_of::<f32>()];
         bytemuck::cast_slice(bytes)
@@ -347,7 +397,7 @@ impl<'m> Decoder<'m> {
         let logits = self.model.program().logits;
         let first_selected = all as usize - self.revealed_rows(all);
         for row in rows {
-            let settled = self.isa.argmax(self.read_row(logits, row - first_selected)) as u32;
+            let settled = self.argmax(logits, row - first_selected);
             let at = position + 1 + row as u32 - all;
             outcome.revealed += 1;
             outcome.agreed += u32::from(self.waiting[slot(at)] == settled);
@@ -362,7 +412,8 @@ impl<'m> Decoder<'m> {
     fn pass<'s>(&'s mut self, tokens: &'s [u32]) -> Pass<'s> {
         let (model, isa, progress, exits) = (self.model, self.isa, self.progress, self.exits);
         let round = self.round.map(|round| round.start);
-        Pass { model, arena: Arena::new(self.memory), isa, tokens, progress, exits, round }
+        let (arena, device) = (Arena::new(self.memory), self.crew.device());
+        Pass { model, arena, isa, tokens, progress, exits, round, device }
     }
 
     /// Checks tokens before anything is changed.
