@@ -186,14 +186,24 @@ impl<'m> Decoder<'m> {
     ///
     /// No tokens, a token that the vocabulary lacks, more tokens than the planned context holds.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<&[f32], StepError> {
+        self.take(tokens)?;
+        Ok(self.logits())
+    }
+
+    /// Feeds `tokens` through all layers; [`Self::logits`] are those behind the last one, where somebody looks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::feed`].
+    pub fn take(&mut self, tokens: &[u32]) -> Result<(), StepError> {
         self.admit(tokens)?;
         let chunks = tokens.chunks(self.max_chunk());
         let last = chunks.len() - 1;
         for (index, chunk) in chunks.enumerate() {
             let newest = if index == last { chunk.len() - 1..chunk.len() } else { 0..0 };
-            self.run_chunk(chunk, newest, |_, _| ());
+            self.run_chunk(chunk, newest, None);
         }
-        Ok(self.logits())
+        Ok(())
     }
 
     /// Feeds `tokens` through all layers, and shows the logits behind each of them, with its index, to `visit`.
@@ -209,9 +219,8 @@ impl<'m> Decoder<'m> {
         self.admit(tokens)?;
         let max_rows = self.max_chunk();
         for (index, chunk) in tokens.chunks(max_rows).enumerate() {
-            self.run_chunk(chunk, 0..chunk.len(), |row, logits| {
-                visit(index * max_rows + row, logits);
-            });
+            let mut visit = |row, logits: &[f32]| visit(index * max_rows + row, logits);
+            self.run_chunk(chunk, 0..chunk.len(), Some(&mut visit));
         }
         Ok(())
     }
@@ -230,7 +239,7 @@ impl<'m> Decoder<'m> {
     ) -> Result<Outcome, StepError> {
         let tokens = [token];
         let Some(exits) = self.exits else {
-            self.feed(&tokens)?;
+            self.take(&tokens)?;
             let last = self.last_segment();
             return Ok(Outcome { segment: last, reach: last, ..Outcome::default() });
         };
@@ -439,7 +448,7 @@ impl<'m> Decoder<'m> {
         &mut self,
         tokens: &[u32],
         head: Range<usize>,
-        mut visit: impl FnMut(usize, &[f32]),
+        mut visit: Option<Visit<'_>>,
     ) {
         self.catch_up();
         self.settle();
@@ -454,8 +463,10 @@ impl<'m> Decoder<'m> {
         let logits = self.model.program().logits;
         let mut selected = first;
         while !selected.is_empty() {
-            for row in selected.clone() {
-                visit(row, self.read_row(logits, row - selected.start));
+            if let Some(visit) = &mut visit {
+                for row in selected.clone() {
+                    visit(row, self.read_row(logits, row - selected.start));
+                }
             }
             self.said = (logits, selected.len() - 1);
             selected = selected.end..head.end.min(selected.end + most);
@@ -468,6 +479,9 @@ impl<'m> Decoder<'m> {
         self.progress.advance_all(tokens.len() as u32, stages);
     }
 }
+
+/// Is shown a row and its logits.
+type Visit<'v> = &'v mut dyn FnMut(usize, &[f32]);
 
 /// Where what a waiting token has said is kept: no more than this many wait.
 fn slot(position: u32) -> usize {

@@ -21,7 +21,7 @@ use crate::model::Model;
 ///
 /// Calls come one at a time, and each sees what all calls before it wrote. A device may only note what it is asked to run:
 /// it must be done when something is read.
-pub trait Device: Debug + Sync {
+pub trait Device: Debug + Send + Sync {
     /// Name, for reports: `flex`, `ndarray`, `wgpu`.
     fn name(&self) -> &'static str;
 
@@ -69,6 +69,17 @@ pub struct Job<'a> {
     pub stream: Option<TensorId>,
 }
 
+/// Where the rows of a tensor are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// First byte: of the states, or of the arena.
+    pub offset: usize,
+    /// Numbers in a row.
+    pub width: usize,
+    /// Numbers from one row to the next.
+    pub stride: usize,
+}
+
 impl Job<'_> {
     /// An operator.
     #[must_use]
@@ -102,7 +113,7 @@ impl Job<'_> {
     }
 }
 
-impl Model<'_> {
+impl<'m> Model<'m> {
     /// True for an activation that is read after the step that wrote it, or in another: rows that wait, and logits.
     #[must_use]
     pub fn outlives_its_step(&self, id: TensorId) -> bool {
@@ -111,6 +122,33 @@ impl Model<'_> {
         let is_said = program.exits.iter().any(|exit| [exit.score, exit.logits].contains(&id));
         program.tensor(id).kind == Kind::Activation
             && (is_residual || is_said || program.logits == id)
+    }
+
+    /// The bytes of a weight, where they are mapped.
+    #[must_use]
+    pub fn weight(&self, id: TensorId) -> &'m [u8] {
+        self.stored(id)
+    }
+
+    /// Where the plan has a state or an activation, for a device that keeps to the plan.
+    #[must_use]
+    pub fn plan_of(&self, id: TensorId) -> Planned {
+        let (grid, before) = (self.grid(id), self.sizes().state_bytes as usize);
+        let is_state = self.program().tensor(id).kind == Kind::State;
+        let offset = if is_state { grid.offset } else { grid.offset - before };
+        Planned { offset, width: grid.width, stride: grid.stride }
+    }
+
+    /// Where in the arena the plan has the quantized input of the linear operators from `step` on that read the same.
+    #[must_use]
+    pub fn scratch_of(&self, step: usize) -> usize {
+        self.scratch(step) - self.sizes().state_bytes as usize
+    }
+
+    /// True for a tensor that is the residual stream: what [`Job::stream`] stands for.
+    #[must_use]
+    pub fn carries(&self, id: TensorId) -> bool {
+        self.is_stream(id)
     }
 
     /// Rows that were planned for a state or an activation.

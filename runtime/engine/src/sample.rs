@@ -109,6 +109,13 @@ impl<'s> Sampler<'s> {
         }
     }
 
+    /// True where the choice is the first of the largest logits, whatever was seen: whoever knows it need not show the rest.
+    #[must_use]
+    pub fn takes_the_largest(&self) -> bool {
+        let is_one = self.sampling.repetition_penalty.to_bits() == 1.0_f32.to_bits();
+        self.sampling.temperature == 0.0 && is_one
+    }
+
     /// Chooses a token and remembers it.
     ///
     /// # Panics

@@ -8,6 +8,7 @@
 //! ```
 
 mod agreement;
+mod backend;
 mod board;
 mod commands;
 mod eval;

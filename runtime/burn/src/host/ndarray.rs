@@ -5,24 +5,48 @@ use std::borrow::Cow;
 
 use burn::backend::NdArray;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::TensorData;
-use burn_ndarray::NdArrayTensor;
+use burn::tensor::{Element, TensorData};
+use burn_ndarray::{NdArrayStorage, NdArrayTensor};
 
 use super::*;
+use crate::stored::MatrixShape;
 
 impl Host for NdArray {
     fn floats(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]> {
         match tensor {
             NdArrayTensor::F32(storage) => {
                 let view = storage.view();
-                // The view cannot lend its numbers beyond itself, so they are copied.
-                Cow::Owned(view.iter().copied().collect())
+                view.to_slice()
+                    .map_or_else(|| Cow::Owned(view.iter().copied().collect()), Cow::Borrowed)
             }
             NdArrayTensor::F64(storage) => {
                 Cow::Owned(storage.view().iter().map(|&number| number as f32).collect())
             }
             other => panic!("operators read floats, not {other:?}"),
         }
+    }
+
+    fn into_floats(tensor: FloatTensor<Self>) -> Vec<f32> {
+        match tensor {
+            NdArrayTensor::F32(storage) => numbers(storage),
+            other => Self::floats(&other).into_owned(),
+        }
+    }
+
+    fn bytes(tensor: &IntTensor<Self>) -> &[u8] {
+        let NdArrayTensor::U8(storage) = tensor else { panic!("bytes are not {tensor:?}") };
+        storage.view().to_slice().unwrap_or_else(|| panic!("bytes lie in a row"))
+    }
+
+    fn into_halves(tensor: IntTensor<Self>) -> Vec<u16> {
+        match tensor {
+            NdArrayTensor::U16(storage) => numbers(storage),
+            other => panic!("a cache of halves holds u16, not {other:?}"),
+        }
+    }
+
+    fn halves(numbers: Vec<u16>, shape: [usize; 2]) -> IntTensor<Self> {
+        NdArrayTensor::from_data(TensorData::new(numbers, shape))
     }
 
     fn integers(tensor: IntTensor<Self>) -> Vec<i64> {
@@ -39,4 +63,21 @@ impl Host for NdArray {
     }
 }
 
+/// The numbers of a storage, in row-major order; where they lie, if nobody else has them.
+fn numbers<E: Element>(storage: NdArrayStorage<E>) -> Vec<E> {
+    let array = storage.into_owned();
+    let len = array.len();
+    if !array.is_standard_layout() {
+        return array.iter().copied().collect();
+    }
+    match array.try_into_owned_nocopy() {
+        Ok(array) => match array.into_raw_vec_and_offset() {
+            (numbers, Some(0) | None) if numbers.len() == len => numbers,
+            (numbers, start) => numbers.into_iter().skip(start.unwrap_or(0)).take(len).collect(),
+        },
+        Err(array) => array.iter().copied().collect(),
+    }
+}
+
 implement_operators!(NdArray);
+implement_stored!(NdArray);
