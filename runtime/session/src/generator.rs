@@ -371,7 +371,7 @@ impl<'s> Generator<'s> {
             if !listener.is_there() {
                 return Ok(false);
             }
-            self.decoder.feed(piece)?;
+            self.decoder.take(piece)?;
             self.fed.extend_from_slice(piece);
         }
         Ok(true)

@@ -256,7 +256,7 @@ fn decode(
                 staged.told = made + 1;
             }
             rounds.step(decoder, token, tokens - made - 1, seen)?;
-            token = seen.isa.argmax(decoder.logits()) as u32;
+            token = decoder.best();
         }
         let Tally { drafted, right } = rounds.end_sequence();
         seen.drafts.drafted += drafted;
@@ -266,7 +266,7 @@ fn decode(
     let decide = depth.decision(prompt as u32, tokens as u32);
     for _ in 0..tokens {
         seen.outcomes.push(decoder.step(token, &decide)?);
-        token = seen.isa.argmax(decoder.logits()) as u32;
+        token = decoder.best();
     }
     Ok(())
 }
