@@ -216,6 +216,19 @@ impl dynamax_engine::Device for BurnDevice {
         self.copy(&mut self.memory(), job, from, to);
     }
 
+    fn keeps_log(&self) -> bool {
+        true
+    }
+
+    fn settle(&self, job: &Job<'_>) {
+        self.pool.install(|| {
+            let mut memory = self.memory();
+            for step in 0..job.model.program().ops.len() {
+                self.settle_one(&mut memory, job, step);
+            }
+        });
+    }
+
     fn read(&self, tensor: TensorId, row: usize, out: &mut [f32]) {
         for (out, number) in out.iter_mut().zip(self.row(tensor, row).iter()) {
             *out = number;
@@ -270,7 +283,8 @@ fn last_reads(model: &Model<'_>) -> Vec<Vec<TensorId>> {
         let inputs = operands.inputs.into_iter().flatten();
         for id in inputs.chain([operands.output]) {
             let is_activation = program.tensor(id).kind == Kind::Activation;
-            last[id.index()] = (is_activation && !model.outlives_its_step(id)).then_some(step);
+            let is_kept = model.outlives_its_step(id) || model.is_logged(id);
+            last[id.index()] = (is_activation && !is_kept).then_some(step);
         }
     }
     let mut lists = vec![Vec::new(); program.ops.len()];

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
+use dynamax_kernels::ops::Span;
 use dynamax_kernels::view::Rows;
 
 use crate::Operators;
@@ -177,8 +178,9 @@ macro_rules! implement_operators {
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
                 let (dims, state) = (dims(&state), Self::into_floats(state));
                 let [x, weight] = [&x, &weight].map(Operand::of::<Self>);
+                let all = Span::all(x.dims[0]);
                 let (out, state) =
-                    kernels::causal_conv(x.rows(), weight.rows(), None, state, activation);
+                    kernels::causal_conv(x.rows(), weight.rows(), None, state, (all, activation));
                 (Self::tensor(out, x.dims), Self::tensor(state, dims))
             }
 
@@ -191,9 +193,9 @@ macro_rules! implement_operators {
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
                 let (dims, state) = (dims(&state), Self::into_floats(state));
                 let [x, weight, bias] = [&x, &weight, &bias].map(Operand::of::<Self>);
-                let bias = Some(&*bias.numbers);
+                let (bias, all) = (Some(&*bias.numbers), Span::all(x.dims[0]));
                 let (out, state) =
-                    kernels::causal_conv(x.rows(), weight.rows(), bias, state, activation);
+                    kernels::causal_conv(x.rows(), weight.rows(), bias, state, (all, activation));
                 (Self::tensor(out, x.dims), Self::tensor(state, dims))
             }
 
@@ -210,7 +212,8 @@ macro_rules! implement_operators {
                 let a = kernels::decays(&a_log.numbers);
                 let a = Rows::new(&a, dims[0], dims[1], dims[1]);
                 let operands = [x.rows(), dt.rows(), bc.rows(), a];
-                let (out, state) = kernels::selective_scan(operands, &d.numbers, state);
+                let all = Span::all(x.dims[0]);
+                let (out, state) = kernels::selective_scan(operands, &d.numbers, state, all);
                 (Self::tensor(out, x.dims), Self::tensor(state, dims))
             }
 
@@ -228,8 +231,9 @@ macro_rules! implement_operators {
                     [&xbc, &dt, &dt_bias, &a_log, &d].map(Operand::of::<Self>);
                 let a = kernels::decays(&a_log.numbers);
                 let per_head = [&*dt_bias.numbers, &a, &*d.numbers];
+                let all = (Span::all(xbc.dims[0]), shape);
                 let (out, state) =
-                    kernels::state_space_dual(xbc.rows(), dt.rows(), per_head, state, shape);
+                    kernels::state_space_dual(xbc.rows(), dt.rows(), per_head, state, all);
                 (
                     Self::tensor(out, [xbc.dims[0], shape.n_heads * dims[1]]),
                     Self::tensor(state, dims),

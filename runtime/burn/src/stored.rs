@@ -7,8 +7,9 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 use dynamax_kernels::Format;
+use dynamax_kernels::ops::Span;
 
-use crate::ops::{AttentionShape, DualShape};
+use crate::ops::{Activation, AttentionShape, DualShape};
 
 /// What the bytes of a stored matrix are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,26 @@ pub trait StoredOperators: Backend {
         n_kv_heads: usize,
     ) -> IntTensor<Self>;
 
-    /// See [`crate::ops::selective_scan`].
+    /// See [`crate::ops::causal_conv`]; of some rows, as the span says.
+    fn causal_conv_stored(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        state: FloatTensor<Self>,
+        activation: Activation,
+        span: Span,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`crate::ops::causal_conv`]; of some rows, as the span says.
+    fn causal_conv_stored_with_bias(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        state: FloatTensor<Self>,
+        activation: Activation,
+        span: Span,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// See [`crate::ops::selective_scan`]; of some rows, as the span says.
     fn selective_scan_stored(
         x: FloatTensor<Self>,
         dt: FloatTensor<Self>,
@@ -89,9 +109,10 @@ pub trait StoredOperators: Backend {
         a: FloatTensor<Self>,
         d: FloatTensor<Self>,
         state: FloatTensor<Self>,
+        span: Span,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// See [`crate::ops::state_space_dual`].
+    /// See [`crate::ops::state_space_dual`]; of some rows, as the span says.
     fn state_space_dual_stored(
         xbc: FloatTensor<Self>,
         dt: FloatTensor<Self>,
@@ -99,6 +120,6 @@ pub trait StoredOperators: Backend {
         a: FloatTensor<Self>,
         d: FloatTensor<Self>,
         state: FloatTensor<Self>,
-        shape: DualShape,
+        how: (DualShape, Span),
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }

@@ -7,7 +7,7 @@ use dynamax_engine::{
     Decoder, Device, ExitSettings, Line, Loaded, Outcome, Probed, Said, Settings,
 };
 use dynamax_kernels::Isa;
-use dynamax_tests::{Hybrid, Random, VOCAB_SIZE, WINDOW, flat, hybrid};
+use dynamax_tests::{Hybrid, Random, VOCAB_SIZE, WINDOW, each_operator, flat, hybrid};
 
 const CONTEXT: u32 = 300;
 const GREEDY: usize = 256;
@@ -32,7 +32,7 @@ fn on_each<T: PartialEq>(model: &Hybrid, what: &str, with: impl Fn(&mut Decoder<
     let bundle = Bundle::parse(&bytes).expect("sound");
     let section = |index: u16| bundle.section(index.into());
     let program = bundle.program_buf().expect("checked");
-    let settings = Settings { head_rows: 4, ..Settings::new(CONTEXT, 16) };
+    let settings = Settings { head_rows: 4, drafts: 3, ..Settings::new(CONTEXT, 16) };
     let loaded = Loaded::new(program, section, 4096, settings).expect("fits");
     let run = |crew: Crew<'_>| {
         let mut memory = vec![Line::ZERO; crew.memory_lines(&loaded.model())];
@@ -87,6 +87,27 @@ fn greedy(decoder: &mut Decoder<'_>, exits: Option<ExitSettings>, made: usize) -
 }
 
 #[test]
+fn every_operator_has_the_bits_of_the_reference() {
+    for (quant, kv) in [(DType::F32, DType::F32), (DType::F16, DType::F16), (DType::Q4, DType::F16)]
+    {
+        let bytes = mapped(&hybrid(quant, kv));
+        let bundle = Bundle::parse(&bytes).expect("sound");
+        let section = |index: u16| bundle.section(index.into());
+        let program = bundle.program_buf().expect("checked");
+        let loaded = Loaded::new(program, section, 4096, Settings::new(64, 16)).expect("fits");
+        let all = tokens(33);
+        for &backend in BACKENDS {
+            let device = BurnDevice::new(backend, &loaded.model(), &bytes, 2).expect("is there");
+            let chunks = [&all[..16], &all[16..17], &all[17..33]];
+            each_operator(loaded.model(), &device, &chunks, |name, expected, found| {
+                let same = expected.iter().zip(found).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same && expected.len() == found.len(), "{name} on {}", backend.name());
+            });
+        }
+    }
+}
+
+#[test]
 fn greedy_tokens_and_logits_are_those_of_the_cpu_executor() {
     for (quant, kv) in [
         (DType::F32, DType::F32),
@@ -105,10 +126,50 @@ fn every_treatment_of_skipped_state_is_that_of_the_cpu_executor() {
         for model in [hybrid(DType::Q4, kv), flat(DType::Q4, kv)] {
             for state in StateMode::ALL {
                 let reveals = state == StateMode::Deferred;
-                let exits = Some(ExitSettings { state, reveals, pending_max: 5 });
+                let exits = Some(ExitSettings {
+                    state,
+                    reveals,
+                    pending_max: 5,
+                    ..ExitSettings::default()
+                });
                 on_each(&model, state.name(), |decoder| greedy(decoder, exits, 60));
             }
         }
+    }
+}
+
+/// Drafts greedily, and keeps what the last layer says.
+fn verified(decoder: &mut Decoder<'_>, made: usize) -> Trace {
+    let exits = ExitSettings { drafts: true, ..ExitSettings::default() };
+    decoder.use_exits(Some(exits)).expect("possible");
+    let mut trace = Trace { logits: Vec::new(), tokens: Vec::new(), outcomes: Vec::new() };
+    decoder.feed(&tokens(30)).expect("accepted");
+    let mut token = decoder.best();
+    while trace.tokens.len() < made {
+        trace.tokens.push(token);
+        let mut next = token;
+        loop {
+            let outcome = decoder.step(next, at_random).expect("accepted");
+            trace.outcomes.push(outcome);
+            next = decoder.best();
+            if outcome.reach as usize == 2 {
+                break;
+            }
+        }
+        token = decoder.best();
+        while decoder.accept(token) {
+            trace.tokens.push(token);
+            token = decoder.best();
+        }
+        trace.logits.extend(decoder.logits().iter().map(|logit| logit.to_bits()));
+    }
+    trace
+}
+
+#[test]
+fn verified_drafts_are_those_of_the_cpu_executor() {
+    for quant in [DType::F32, DType::Q4] {
+        on_each(&hybrid(quant, DType::F16), "verified", |decoder| verified(decoder, 120));
     }
 }
 

@@ -175,6 +175,12 @@ impl<'m> Decoder<'m> {
     ///
     /// A Program without exits, or one that cannot do what is asked.
     pub fn use_exits(&mut self, exits: Option<ExitSettings>) -> Result<(), ExitError> {
+        // Keys and values are found by position, and so forgotten everywhere; recurrences need a log.
+        let cannot_forget = self.crew.device().is_some_and(|device| !device.keeps_log())
+            && self.model.sizes().log_bytes > 0;
+        if cannot_forget && exits.is_some_and(|exits| exits.drafts) {
+            return Err(ExitError::Device);
+        }
         self.exits = exits.map(|exits| exits.resolve(&self.model)).transpose()?;
         self.reset();
         Ok(())
@@ -444,12 +450,7 @@ impl<'m> Decoder<'m> {
     }
 
     /// Runs all segments over a chunk, then the head for some of its rows.
-    fn run_chunk(
-        &mut self,
-        tokens: &[u32],
-        head: Range<usize>,
-        mut visit: Option<Visit<'_>>,
-    ) {
+    fn run_chunk(&mut self, tokens: &[u32], head: Range<usize>, mut visit: Option<Visit<'_>>) {
         self.catch_up();
         self.settle();
         let (crew, is_small) = (self.crew, self.is_small());

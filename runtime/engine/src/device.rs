@@ -15,6 +15,7 @@ use core::ops::Range;
 
 use dynamax_bundle::{Kind, Op, Rows, TensorId};
 
+pub use crate::executor::Log;
 use crate::model::Model;
 
 /// What runs operators somewhere else.
@@ -40,6 +41,16 @@ pub trait Device: Debug + Send + Sync {
 
     /// Copies what the attention operator `from` has newest in its caches to the same place of those of operator `to`.
     fn copy_caches(&self, job: &Job<'_>, from: usize, to: usize);
+
+    /// True where recurrences can go over drafts: the device keeps what they read of each row of a round, see [`Job::log`].
+    fn keeps_log(&self) -> bool {
+        false
+    }
+
+    /// Moves all recurrences over the drafts that were logged, which were right. Their answers are known.
+    fn settle(&self, job: &Job<'_>) {
+        unreachable!("{} keeps no log for {} rows", self.name(), job.rows);
+    }
 
     /// Reads a row of an activation that outlives its step: what exits and the head said.
     fn read(&self, tensor: TensorId, row: usize, out: &mut [f32]);
@@ -67,6 +78,8 @@ pub struct Job<'a> {
     pub shifted: Option<(TensorId, usize)>,
     /// Read in place of the whole residual stream, where a state is propagated.
     pub stream: Option<TensorId>,
+    /// Rows are drafts: what recurrences read ([`Model::is_logged`]) is kept behind that of so many rows of the round.
+    pub log: Option<Log>,
 }
 
 /// Where the rows of a tensor are.
@@ -100,8 +113,9 @@ impl Job<'_> {
     #[must_use]
     pub fn place(&self, id: TensorId) -> (TensorId, usize) {
         let id = self.stream.filter(|_| self.model.is_stream(id)).unwrap_or(id);
-        match self.shifted {
-            Some((shifted, row)) if shifted == id => (id, row),
+        match (self.log, self.shifted) {
+            (Some(log), _) if self.model.is_logged(id) => (id, log.rows),
+            (_, Some((shifted, row))) if shifted == id => (id, row),
             _ => (id, 0),
         }
     }
@@ -133,7 +147,7 @@ impl<'m> Model<'m> {
     /// Where the plan has a state or an activation, for a device that keeps to the plan.
     #[must_use]
     pub fn plan_of(&self, id: TensorId) -> Planned {
-        let (grid, before) = (self.grid(id), self.sizes().state_bytes as usize);
+        let (grid, before) = (self.grid(id), self.arena_start());
         let is_state = self.program().tensor(id).kind == Kind::State;
         let offset = if is_state { grid.offset } else { grid.offset - before };
         Planned { offset, width: grid.width, stride: grid.stride }
@@ -142,7 +156,24 @@ impl<'m> Model<'m> {
     /// Where in the arena the plan has the quantized input of the linear operators from `step` on that read the same.
     #[must_use]
     pub fn scratch_of(&self, step: usize) -> usize {
-        self.scratch(step) - self.sizes().state_bytes as usize
+        self.scratch(step) - self.arena_start()
+    }
+
+    /// Bytes of the block before the arena.
+    fn arena_start(&self) -> usize {
+        (self.sizes().memory_bytes() - self.sizes().arena_bytes) as usize
+    }
+
+    /// Where in the log the plan has an activation while rows are drafts.
+    #[must_use]
+    pub fn log_of(&self, id: TensorId) -> Option<usize> {
+        self.log(id).map(|offset| offset - self.sizes().state_bytes as usize)
+    }
+
+    /// True for an activation that a recurrence reads, where tokens can be drafted.
+    #[must_use]
+    pub fn is_logged(&self, id: TensorId) -> bool {
+        self.log(id).is_some()
     }
 
     /// True for a tensor that is the residual stream: what [`Job::stream`] stands for.

@@ -25,7 +25,7 @@ use crate::schedule::{Item, Schedule, Work};
 mod drafts;
 mod skipped;
 
-pub(crate) use drafts::Log;
+pub use drafts::Log;
 
 /// One step over some rows: what all workers share.
 #[derive(Clone, Debug)]
@@ -78,9 +78,10 @@ impl Step<'_> {
 
     /// The step, for a device.
     fn job(&self) -> Job<'_> {
-        let &Self { model, tokens, rows, position, cache_position, shifted, stream, .. } = self;
+        let &Self { model, tokens, rows, position, cache_position, shifted, stream, log, .. } =
+            self;
         let selected = self.selected.clone();
-        Job { model, tokens, rows, position, cache_position, selected, shifted, stream }
+        Job { model, tokens, rows, position, cache_position, selected, shifted, stream, log }
     }
 
     /// Rows of a tensor in this step.

@@ -161,13 +161,12 @@ impl<'s> Sampler<'s> {
             !logits.is_empty() && logits.len() <= self.candidates.len(),
             "logits of the vocabulary"
         );
-        let Sampling { temperature, repetition_penalty, .. } = self.sampling;
         // Neither filters nor penalties change which logit is the largest: no list is needed.
-        if temperature == 0.0 && repetition_penalty == 1.0 {
+        if self.takes_the_largest() {
             return largest(logits.iter().copied());
         }
         let kept = self.list(logits);
-        if temperature == 0.0 {
+        if self.sampling.temperature == 0.0 {
             largest(self.candidates[..kept].iter().map(|candidate| candidate.logit))
         } else {
             self.draw(kept, random)

@@ -36,7 +36,9 @@ impl Buffers {
     ) -> Result<Self, Unavailable> {
         check_heads(model)?;
         let sizes = model.sizes();
-        gpu.check("an arena", sizes.arena_bytes)?;
+        // With the log of drafts behind it.
+        let arena_bytes = sizes.arena_bytes + sizes.log_bytes;
+        gpu.check("an arena", arena_bytes)?;
         let ids = (0..model.program().tensors.len()).map(|index| TensorId(index as u16));
         let state = |id: TensorId| {
             let Some(bytes) = state_bytes(model, id) else { return Ok(None) };
@@ -56,7 +58,7 @@ impl Buffers {
         let vocab_bytes = u64::from(model.vocab_size()) * 4;
         let (to, from) = (wgpu::BufferUsages::COPY_DST, wgpu::BufferUsages::MAP_READ);
         Ok(Self {
-            arena: gpu.buffer("arena", sizes.arena_bytes),
+            arena: gpu.buffer("arena", arena_bytes),
             states,
             runs: small("runs", Tape::RUN_BYTES, wgpu::BufferUsages::UNIFORM | to),
             uploads: gpu.buffer("uploads", upload_words as u64 * 4),

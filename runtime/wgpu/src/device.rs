@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dynamax_bundle::{DType, Kind, Op, TensorId};
-use dynamax_engine::device::Planned;
+use dynamax_engine::device::{Log, Planned};
 use dynamax_engine::{Job, Model};
+use dynamax_kernels::ops::Span;
 
 use crate::buffers::{Buffers, Dispatch};
 use crate::gpu::{Gpu, UNIFORM_ALIGN, Unavailable};
@@ -131,7 +132,8 @@ impl WgpuDevice {
                 Groups::AllRows(groups) => (groups, 1),
                 Groups::Tiles(groups) => (groups, if rows > 1 { rows.div_ceil(ROWS) } else { 1 }),
             };
-            tape.entries.push(Entry::Dispatch { index, run, x, y, rows });
+            let kernel = if job.log.is_some() { draft.kernel.with_drafts() } else { draft.kernel };
+            tape.entries.push(Entry::Dispatch { kernel, index, run, x, y, rows });
         }
     }
 
@@ -168,9 +170,9 @@ impl WgpuDevice {
     fn dispatch(&self, encoder: &mut wgpu::CommandEncoder, entries: &[Entry]) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for entry in entries {
-            let Entry::Dispatch { index, run, x, y, rows } = *entry else { continue };
-            let Dispatch { draft, bindings } = &self.dispatches[index];
-            pass.set_pipeline(self.kernels.pipeline(draft.kernel, rows));
+            let Entry::Dispatch { kernel, index, run, x, y, rows } = *entry else { continue };
+            let bindings = &self.dispatches[index].bindings;
+            pass.set_pipeline(self.kernels.pipeline(kernel, rows));
             pass.set_bind_group(0, bindings, &[(run as u64 * UNIFORM_ALIGN) as u32]);
             pass.dispatch_workgroups(x, y, 1);
         }
@@ -245,6 +247,19 @@ impl dynamax_engine::Device for WgpuDevice {
         }
     }
 
+    fn keeps_log(&self) -> bool {
+        true
+    }
+
+    fn settle(&self, job: &Job<'_>) {
+        let (mut tape, run) = (self.tape(), run_of(job));
+        for step in 0..job.model.program().ops.len() {
+            self.note(&mut tape, job, step, run, |draft| {
+                matches!(draft.kernel, Kernel::Conv | Kernel::Scan | Kernel::Dual)
+            });
+        }
+    }
+
     fn copy_caches(&self, job: &Job<'_>, from: usize, to: usize) {
         let (
             Op::Attention { k_cache: from_k, v_cache: from_v, n_kv_heads, .. },
@@ -283,9 +298,10 @@ impl dynamax_engine::Device for WgpuDevice {
             self.submit(&mut tape, |_| ());
         }
         let upload = (self.byte_of(tensor, row) / 4) as u32;
-        let run = tape.run(Run { rows: width as u32, upload, ..Run::default() });
+        let run = tape.run(Run { rows: width as u32, upload, log: NONE, ..Run::default() });
         let index = self.dispatches.len() - 1;
-        tape.entries.push(Entry::Dispatch { index, run, x: 1, y: 1, rows: 1 });
+        let kernel = Kernel::Argmax;
+        tape.entries.push(Entry::Dispatch { kernel, index, run, x: 1, y: 1, rows: 1 });
         let read = self.read_back(&mut tape, &self.buffers.result, 0, 4);
         bytemuck::pod_read_unaligned(&read)
     }
@@ -298,8 +314,12 @@ fn run_of(job: &Job<'_>) -> Run {
     let (shifted, shift) =
         job.shifted.map_or((NONE, 0), |(id, row)| (word(id), (row * stride(id)) as u32));
     let (stream, stream_stride) = job.stream.map_or((NONE, 0), |id| (word(id), stride(id) as u32));
+    let span = job.log.map_or(Span::all(job.rows), Log::span);
     Run {
         rows: job.rows as u32,
+        log: job.log.map_or(NONE, |log| log.rows as u32),
+        replayed: span.replayed as u32,
+        kept: span.kept as u32,
         cache_position: job.cache_position,
         selected: job.selected.start as u32,
         picked: job.selected.len() as u32,

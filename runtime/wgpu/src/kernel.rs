@@ -20,9 +20,20 @@ pub(crate) enum Kernel {
     Conv,
     Scan,
     Dual,
+    ScanDrafts,
+    DualDrafts,
 }
 
 impl Kernel {
+    /// The kernel that takes its place where rows may be drafts.
+    pub(crate) fn with_drafts(self) -> Self {
+        match self {
+            Self::Scan => Self::ScanDrafts,
+            Self::Dual => Self::DualDrafts,
+            other => other,
+        }
+    }
+
     /// Name of its entry point, and the shader it is in.
     fn entry(self) -> (&'static str, &'static str) {
         const ROWWISE: &str = include_str!("shaders/rowwise.wgsl");
@@ -44,10 +55,12 @@ impl Kernel {
             Self::Conv => ("conv", STATE),
             Self::Scan => ("scan", STATE),
             Self::Dual => ("dual", STATE),
+            Self::ScanDrafts => ("scan_drafts", STATE),
+            Self::DualDrafts => ("dual_drafts", STATE),
         }
     }
 
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::Map,
         Self::Upload,
         Self::Pick,
@@ -63,6 +76,8 @@ impl Kernel {
         Self::Conv,
         Self::Scan,
         Self::Dual,
+        Self::ScanDrafts,
+        Self::DualDrafts,
     ];
 }
 

@@ -7,6 +7,7 @@ use dynamax_kernels::format::BLOCK;
 use dynamax_kernels::{Format, QuantizedRows};
 
 use crate::kernel::Kernel;
+use crate::tape::NONE;
 use crate::weights::Piece;
 
 /// What a kernel is told once; `Op` in the shaders.
@@ -22,6 +23,7 @@ pub(crate) struct Constants {
     f: [f32; 4],
     flags: u32,
     unused: [u32; 3],
+    logs: [u32; 4],
 }
 
 impl Constants {
@@ -115,6 +117,12 @@ impl Lowering<'_> {
         [(place.offset / 4) as u32, place.stride as u32]
     }
 
+    /// First word of an activation in the log, which lies behind the arena.
+    fn log(&self, id: TensorId) -> u32 {
+        let arena = self.model.sizes().arena_bytes as usize;
+        self.model.log_of(id).map_or(NONE, |offset| ((arena + offset) / 4) as u32)
+    }
+
     fn width(&self, id: TensorId) -> u32 {
         self.model.program().tensor(id).width
     }
@@ -125,7 +133,8 @@ impl Lowering<'_> {
 
     /// A dispatch that reads some activations, in the order x, y, z, and has a thread for each of `threads` numbers of a row.
     fn draft(&self, kernel: Kernel, reads: &[TensorId], out: TensorId, threads: u32) -> Draft {
-        let mut constants = Constants { out: self.place(out), ..Constants::default() };
+        let logs = [NONE, NONE, NONE, self.log(out)];
+        let mut constants = Constants { out: self.place(out), logs, ..Constants::default() };
         for (index, &id) in reads.iter().enumerate() {
             let place = self.place(id);
             match index {
@@ -134,6 +143,7 @@ impl Lowering<'_> {
                 _ => constants.z = place,
             }
             constants.flags |= u32::from(self.model.carries(id)) << index;
+            constants.logs[index] = self.log(id);
         }
         if matches!(self.model.program().tensor(out).rows, Rows::Fixed(_)) {
             constants.flags |= SELECTED;
@@ -206,6 +216,7 @@ impl Lowering<'_> {
             let blocks = d_in.div_ceil(BLOCK as u32);
             let mut quantize = self.draft(Kernel::Quantize, &[x], x, blocks);
             (quantize.constants.out, quantize.constants.n[0]) = (reads, d_in);
+            quantize.constants.logs[3] = NONE;
             drafts.push(quantize);
         }
         let panel_bytes = format.panel_bytes(d_in as usize);
@@ -216,6 +227,7 @@ impl Lowering<'_> {
             let constants = &mut draft.constants;
             if format.is_quantized() {
                 (constants.x, constants.flags) = (reads, constants.flags & SELECTED);
+                constants.logs[0] = NONE;
             }
             constants.n = [d_in, self.width(out), panel_words, piece.first_panel as u32];
             constants.m =

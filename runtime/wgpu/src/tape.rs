@@ -3,6 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::gpu::UNIFORM_ALIGN;
+use crate::kernel::Kernel;
 
 /// What kernels are told of one run; `Job` in the shaders.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -17,7 +18,9 @@ pub(crate) struct Run {
     pub(crate) stream: u32,
     pub(crate) stream_stride: u32,
     pub(crate) picked: u32,
-    pub(crate) unused: [u32; 3],
+    pub(crate) log: u32,
+    pub(crate) replayed: u32,
+    pub(crate) kept: u32,
 }
 
 /// In place of a word, where there is none.
@@ -26,8 +29,8 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// One thing to do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Entry {
-    /// Dispatch `index` of the list, as run `run` says, over `x` times `y` groups, for `rows` rows.
-    Dispatch { index: usize, run: usize, x: u32, y: u32, rows: u32 },
+    /// `kernel` with the bindings of dispatch `index`, as run `run` says, over `x` times `y` groups, for `rows` rows.
+    Dispatch { kernel: Kernel, index: usize, run: usize, x: u32, y: u32, rows: u32 },
     /// Bytes of one state to another.
     Copy { from: usize, from_byte: u64, to: usize, to_byte: u64, bytes: u64 },
 }

@@ -8,7 +8,7 @@ use dynamax_bundle::{Bundle, DType, StateMode};
 use dynamax_engine::decoder::Crew;
 use dynamax_engine::{Decoder, ExitSettings, Line, Loaded, Outcome, Probed, Settings};
 use dynamax_kernels::Isa;
-use dynamax_tests::{Hybrid, Random, VOCAB_SIZE, WINDOW, flat, hybrid};
+use dynamax_tests::{Random, VOCAB_SIZE, WINDOW, each_operator, flat, hybrid};
 use dynamax_wgpu::{Counts, Unavailable, WgpuDevice};
 
 const CONTEXT: u32 = 300;
@@ -31,24 +31,29 @@ struct Trace {
     outcomes: Vec<Outcome>,
 }
 
-/// Runs `with` on the `cpu` executor and on the GPU; nothing, where there is no GPU.
-fn both<T>(
-    model: &Hybrid,
-    with: impl Fn(&mut Decoder<'_>, &dyn Fn() -> Counts) -> T,
-) -> Option<(T, T)> {
-    let bundle = Bundle::parse(model.bytes()).expect("sound");
+/// Puts a model on the GPU; nothing, where there is none.
+fn load(bytes: &[u8], settings: Settings) -> Option<(Loaded<'_>, WgpuDevice)> {
+    let bundle = Bundle::parse(bytes).expect("sound");
     let section = |index: u16| bundle.section(index.into());
     let program = bundle.program_buf().expect("checked");
-    let settings = Settings { head_rows: 4, ..Settings::new(CONTEXT, 16) };
     let loaded = Loaded::new(program, section, 4096, settings).expect("fits");
-    let device = match WgpuDevice::new(&loaded.model()) {
-        Ok(device) => device,
+    match WgpuDevice::new(&loaded.model()) {
+        Ok(device) => Some((loaded, device)),
         Err(error @ Unavailable::NoGpu(_)) if std::env::var_os("DYNAMAX_NEEDS_GPU").is_none() => {
             println!("not run: {error}");
-            return None;
+            None
         }
         Err(error) => panic!("{error}"),
-    };
+    }
+}
+
+/// Runs `with` on the `cpu` executor and on the GPU; nothing, where there is no GPU.
+fn both<T>(
+    bytes: &[u8],
+    with: impl Fn(&mut Decoder<'_>, &dyn Fn() -> Counts) -> T,
+) -> Option<(T, T)> {
+    let settings = Settings { head_rows: 4, drafts: 3, ..Settings::new(CONTEXT, 16) };
+    let (loaded, device) = load(bytes, settings)?;
     println!("on {}", device.gpu());
     let run = |crew: Crew<'_>, counts: &dyn Fn() -> Counts| {
         let mut memory = vec![Line::ZERO; crew.memory_lines(&loaded.model())];
@@ -93,8 +98,8 @@ fn difference(expected: &Trace, found: &Trace) -> f32 {
     pairs.map(of_row).fold(0.0, f32::max)
 }
 
-fn check(model: &Hybrid, what: &str, exits: Option<ExitSettings>, made: usize) {
-    let Some((expected, found)) = both(model, |decoder, _| greedy(decoder, exits, made)) else {
+fn check(bytes: &[u8], what: &str, exits: Option<ExitSettings>, made: usize) {
+    let Some((expected, found)) = both(bytes, |decoder, _| greedy(decoder, exits, made)) else {
         return;
     };
     let difference = difference(&expected, &found);
@@ -103,6 +108,36 @@ fn check(model: &Hybrid, what: &str, exits: Option<ExitSettings>, made: usize) {
     assert_eq!(first, None, "{what}: the first token that differs, of {made}");
     assert_eq!(expected.outcomes, found.outcomes, "{what}: ways through the model");
     assert!(difference < TOLERANCE, "{what}: logits differ by {difference} of their range");
+}
+
+/// Each number is within this part of the largest of its row's operator: sums in another order, products not fused.
+const OPERATOR_TOLERANCE: f32 = 2e-5;
+
+#[test]
+fn every_operator_is_that_of_the_reference() {
+    for (quant, kv) in [
+        (DType::F32, DType::F32),
+        (DType::F16, DType::F16),
+        (DType::Q8, DType::F16),
+        (DType::Q4, DType::F16),
+    ] {
+        let model = hybrid(quant, kv);
+        let Some((loaded, device)) = load(model.bytes(), Settings::new(64, 16)) else { return };
+        let (all, mut worst) = (tokens(40), 0.0_f32);
+        // Rows as they come: many, one, and a tile with a rest.
+        let chunks = [&all[..16], &all[16..17], &all[17..28], &all[28..40]];
+        each_operator(loaded.model(), &device, &chunks, |name, expected, found| {
+            let largest = expected.iter().fold(1e-3_f32, |largest, x| largest.max(x.abs()));
+            let error = expected.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            worst = worst.max(error / largest);
+            assert!(
+                error <= OPERATOR_TOLERANCE * largest,
+                "{name} of {}: {error} off, the largest is {largest}",
+                quant.name()
+            );
+        });
+        println!("{}: within {worst:.1e}", quant.name());
+    }
 }
 
 #[test]
@@ -114,7 +149,7 @@ fn greedy_tokens_are_those_of_the_cpu_executor() {
         (DType::Q4, DType::F16),
     ] {
         let what = format!("{} with caches of {}", quant.name(), kv.name());
-        check(&hybrid(quant, kv), &what, None, GREEDY);
+        check(hybrid(quant, kv).bytes(), &what, None, GREEDY);
     }
 }
 
@@ -123,15 +158,58 @@ fn every_treatment_of_skipped_state_is_that_of_the_cpu_executor() {
     for model in [hybrid(DType::Q4, DType::F16), flat(DType::Q4, DType::F16)] {
         for state in StateMode::ALL {
             let reveals = state == StateMode::Deferred;
-            let exits = Some(ExitSettings { state, reveals, pending_max: 5 });
-            check(&model, state.name(), exits, 40);
+            let exits =
+                Some(ExitSettings { state, reveals, pending_max: 5, ..ExitSettings::default() });
+            check(model.bytes(), state.name(), exits, 40);
         }
+    }
+}
+
+/// Drafts greedily, and keeps what the last layer says.
+fn verified(decoder: &mut Decoder<'_>, made: usize) -> Trace {
+    let exits = ExitSettings { drafts: true, ..ExitSettings::default() };
+    decoder.use_exits(Some(exits)).expect("possible");
+    let last = decoder.model().program().segments.len() as u16 - 1;
+    let mut trace = Trace::default();
+    decoder.feed(&tokens(30)).expect("accepted");
+    let mut token = decoder.best();
+    while trace.tokens.len() < made {
+        let mut next = token;
+        trace.tokens.push(token);
+        loop {
+            let outcome = decoder.step(next, at_random).expect("accepted");
+            trace.outcomes.push(outcome);
+            next = decoder.best();
+            if outcome.reach == last {
+                break;
+            }
+        }
+        token = decoder.best();
+        while decoder.accept(token) {
+            trace.tokens.push(token);
+            token = decoder.best();
+        }
+        trace.logits.push(decoder.logits().to_vec());
+    }
+    trace
+}
+
+#[test]
+fn verified_drafts_are_those_of_the_cpu_executor() {
+    for quant in [DType::F32, DType::Q4] {
+        let model = hybrid(quant, DType::F16);
+        let traces = both(model.bytes(), |decoder, _| verified(decoder, 100));
+        let Some((expected, found)) = traces else { return };
+        assert_eq!(expected.tokens, found.tokens, "{}", quant.name());
+        assert_eq!(expected.outcomes, found.outcomes, "{}: ways", quant.name());
+        let difference = difference(&expected, &found);
+        assert!(difference < TOLERANCE, "logits differ by {difference} of their range");
     }
 }
 
 #[test]
 fn a_token_is_one_submit_and_four_bytes() {
-    let counted = both(&hybrid(DType::Q4, DType::F16), |decoder, counts| {
+    let counted = both(hybrid(DType::Q4, DType::F16).bytes(), |decoder, counts| {
         decoder.feed(&tokens(5)).expect("accepted");
         let mut token = decoder.best();
         let before = counts();
@@ -147,4 +225,17 @@ fn a_token_is_one_submit_and_four_bytes() {
     assert_eq!(after.read_bytes - before.read_bytes, 40, "the id of the token");
     println!("{} dispatches a token", (after.dispatches - before.dispatches) / 10);
     assert_eq!((after.dispatches - before.dispatches) % 10, 0, "the same for every token");
+}
+
+#[test]
+fn demos_say_the_same_at_full_depth_and_with_exits() {
+    for demo in ["mamba2", "transformer"] {
+        let path = format!("{}/../../tools/cli/demo/{demo}.dmx", env!("CARGO_MANIFEST_DIR"));
+        let file = std::fs::read(&path).expect("the demo is there");
+        let lines = Line::copy_from(&file);
+        let bytes = Line::as_bytes(&lines, file.len());
+        check(bytes, demo, None, GREEDY);
+        let exits = Some(ExitSettings { reveals: true, ..ExitSettings::default() });
+        check(bytes, &format!("{demo} with exits"), exits, 48);
+    }
 }

@@ -5,6 +5,8 @@ use burn::tensor::kind::Basic;
 use burn::tensor::{Int, Tensor};
 use dynamax_bundle::{Activation as Function, Op, Rows, TensorId};
 use dynamax_engine::Job;
+use dynamax_engine::device::Log;
+use dynamax_kernels::ops::Span;
 
 use super::{BurnDevice, Memory, State, Weight};
 use crate::Operators;
@@ -23,6 +25,14 @@ impl Memory {
         } else {
             held.clone().narrow(0, first, rows.len())
         }
+    }
+
+    /// Rows that a recurrence goes over: drafts that it has answered before, then those that a job reads.
+    fn history(&self, job: &Job<'_>, id: TensorId) -> Tensor<2> {
+        let Some(log) = job.log else { return self.read(job, id) };
+        let held = self.activations[id.index()].as_ref();
+        let held = held.unwrap_or_else(|| panic!("tensor {} is read before it is written", id.0));
+        held.clone().narrow(0, log.rows - log.drafts(), log.drafts() + job.rows)
     }
 
     /// Keeps the rows that a job wrote, behind those that wait.
@@ -80,6 +90,18 @@ impl BurnDevice {
             _ => self.rowwise(memory, job, &op),
         };
         memory.write(job, op.operands().output, out);
+    }
+
+    /// Moves a recurrence over the drafts that were logged.
+    pub(super) fn settle_one(&self, memory: &mut Memory, job: &Job<'_>, step: usize) {
+        let op = job.op(step);
+        match op {
+            Op::CausalConv { .. } => drop(self.causal_conv(memory, job, op)),
+            Op::SelectiveScan { .. } | Op::StateSpaceDual { .. } => {
+                drop(self.scan(memory, job, op));
+            }
+            _ => {}
+        }
     }
 
     /// An operator without state whose weights, if any, are plain.
@@ -228,13 +250,13 @@ impl BurnDevice {
             Function::Identity => Activation::Identity,
             Function::Silu => Activation::Silu,
         };
-        let (x, weight) = (memory.read(job, x).into_dispatch(), self.numbers(weight));
-        let held = memory.take(state).into_dispatch();
+        let (x, weight) = (memory.history(job, x).into_dispatch(), self.numbers(weight));
+        let (held, span) = (memory.take(state).into_dispatch(), span(job));
         let (out, held) = match bias {
-            None => Dispatch::causal_conv_without_bias(x, weight, held, activation),
+            None => Dispatch::causal_conv_stored(x, weight, held, activation, span),
             Some(bias) => {
                 let bias = self.numbers(bias);
-                Dispatch::causal_conv_with_bias(x, weight, bias, held, activation)
+                Dispatch::causal_conv_stored_with_bias(x, weight, bias, held, activation, span)
             }
         };
         memory.put(state, Tensor::from_dispatch(held));
@@ -243,21 +265,22 @@ impl BurnDevice {
 
     /// A recurrence over the whole state.
     fn scan(&self, memory: &mut Memory, job: &Job<'_>, op: &Op) -> Tensor<2> {
-        let read = |memory: &Memory, id| memory.read(job, id).into_dispatch();
+        let read = |memory: &Memory, id| memory.history(job, id).into_dispatch();
+        let span = span(job);
         let (out, state, held) = match *op {
             Op::SelectiveScan { x, dt, bc, a, d, state, .. } => {
                 let [x, dt, bc] = [x, dt, bc].map(|id| read(memory, id));
                 let (a, d, held) = (self.numbers(a), self.numbers(d), memory.take(state));
                 let (out, held) =
-                    Dispatch::selective_scan_stored(x, dt, bc, a, d, held.into_dispatch());
+                    Dispatch::selective_scan_stored(x, dt, bc, a, d, held.into_dispatch(), span);
                 (out, state, held)
             }
             Op::StateSpaceDual { xbc, dt, dt_bias, a, d, state, .. } => {
                 let [xbc, dt] = [xbc, dt].map(|id| read(memory, id));
                 let [dt_bias, a, d] = [dt_bias, a, d].map(|id| self.numbers(id));
-                let (held, shape) = (memory.take(state).into_dispatch(), dual_shape(op));
+                let (held, how) = (memory.take(state).into_dispatch(), (dual_shape(op), span));
                 let (out, held) =
-                    Dispatch::state_space_dual_stored(xbc, dt, dt_bias, a, d, held, shape);
+                    Dispatch::state_space_dual_stored(xbc, dt, dt_bias, a, d, held, how);
                 (out, state, held)
             }
             _ => unreachable!("another operator"),
@@ -265,6 +288,10 @@ impl BurnDevice {
         memory.put(state, Tensor::from_dispatch(held));
         Tensor::from_dispatch(out)
     }
+}
+
+fn span(job: &Job<'_>) -> Span {
+    job.log.map_or(Span::all(job.rows), Log::span)
 }
 
 fn dual_shape(op: &Op) -> DualShape {

@@ -2,7 +2,7 @@
 
 use dynamax_kernels::format::{ALIGN, PANEL};
 use dynamax_kernels::ops::{
-    Attention, CacheMut, CausalConv, ConvActivation, SelectiveScan, SsdShape, StateSpaceDual,
+    Attention, CacheMut, CausalConv, ConvActivation, SelectiveScan, Span, SsdShape, StateSpaceDual,
 };
 use dynamax_kernels::view::{ColumnsMut, LANES, Rows};
 use dynamax_kernels::{Format, Input, Isa, Matrix, pack_panel};
@@ -166,18 +166,19 @@ pub(super) fn causal_conv(
     weight: Rows<'_>,
     bias: Option<&[f32]>,
     mut state: Vec<f32>,
-    activation: Activation,
+    (span, activation): (Span, Activation),
 ) -> (Vec<f32>, Vec<f32>) {
-    let channels = x.width();
+    let (channels, rows) = (x.width(), span.answered(x.len()));
     let activation = match activation {
         Activation::Identity => ConvActivation::Identity,
         Activation::Silu => ConvActivation::Silu,
     };
-    let mut out = vec![0.0; x.len() * channels];
-    Isa::detect().causal_conv(
+    let mut out = vec![0.0; rows * channels];
+    Isa::detect().causal_conv_span(
         &CausalConv { x, weight, bias, activation },
+        span,
         &mut ColumnsMut::new(&mut state, weight.len() - 1, channels, channels),
-        &mut ColumnsMut::new(&mut out, x.len(), channels, channels),
+        &mut ColumnsMut::new(&mut out, rows, channels, channels),
     );
     (out, state)
 }
@@ -186,12 +187,13 @@ pub(super) fn selective_scan(
     [x, dt, bc, a]: [Rows<'_>; 4],
     d: &[f32],
     mut state: Vec<f32>,
+    span: Span,
 ) -> (Vec<f32>, Vec<f32>) {
-    let (d_inner, d_state) = (x.width(), a.len());
-    let mut out = vec![0.0; x.len() * d_inner];
+    let (d_inner, d_state, rows) = (x.width(), a.len(), span.answered(x.len()));
+    let mut out = vec![0.0; rows * d_inner];
     let both = (
         ColumnsMut::new(&mut state, d_state, d_inner, d_inner),
-        ColumnsMut::new(&mut out, x.len(), d_inner, d_inner),
+        ColumnsMut::new(&mut out, rows, d_inner, d_inner),
     );
     // Whole lanes, so that no two threads share a cache line.
     share(
@@ -208,7 +210,7 @@ pub(super) fn selective_scan(
             let channels = lanes.start * LANES..(lanes.end * LANES).min(d_inner);
             let [x, dt, a] = [x, dt, a].map(|rows| rows.columns(channels.clone()));
             let scan = SelectiveScan { x, dt, bc, a, d: &d[channels] };
-            Isa::detect().selective_scan(&scan, &mut state, &mut out);
+            Isa::detect().selective_scan_span(&scan, span, &mut state, &mut out);
         },
     );
     (out, state)
@@ -219,16 +221,16 @@ pub(super) fn state_space_dual(
     dt: Rows<'_>,
     [dt_bias, a, d]: [&[f32]; 3],
     mut state: Vec<f32>,
-    shape: DualShape,
+    (span, shape): (Span, DualShape),
 ) -> (Vec<f32>, Vec<f32>) {
     let DualShape { n_heads, n_groups, d_state, dt_min, dt_max } = shape;
     let per_head = state.len() / n_heads;
     let head_dim = per_head / d_state;
     let shape = SsdShape { n_heads, n_groups, d_state, head_dim, dt_min, dt_max };
     let scan = StateSpaceDual { xbc, dt, dt_bias, a, d, shape };
-    let d_inner = n_heads * head_dim;
-    let mut out = vec![0.0; xbc.len() * d_inner];
-    let columns = ColumnsMut::new(&mut out, xbc.len(), d_inner, d_inner);
+    let (d_inner, rows) = (n_heads * head_dim, span.answered(xbc.len()));
+    let mut out = vec![0.0; rows * d_inner];
+    let columns = ColumnsMut::new(&mut out, rows, d_inner, d_inner);
     share(
         0..n_heads,
         pieces(xbc.len() * state.len() * size_of::<f32>()),
@@ -240,7 +242,7 @@ pub(super) fn state_space_dual(
         },
         &|heads, (state, mut out)| {
             let mut state = ColumnsMut::new(state, heads.len() * d_state, head_dim, head_dim);
-            Isa::detect().state_space_dual(&scan, heads, &mut state, &mut out);
+            Isa::detect().state_space_dual_span(&scan, span, heads, &mut state, &mut out);
         },
     );
     (out, state)

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use burn::backend::tensor::FloatTensor;
 use dynamax_kernels::format::PANEL;
 use dynamax_kernels::view::{ColumnsMut, Rows};
 use dynamax_kernels::{Input, Isa, Matrix, QuantizedRows};
@@ -63,6 +64,17 @@ fn quantize(x: Rows<'_>) -> Cow<'static, [u32]> {
         Isa::detect().quantize_row(x.row(row), bytemuck::cast_slice_mut(words));
     }
     Cow::Owned(words)
+}
+
+/// The answered rows of a recurrence, and its state.
+pub(super) fn answer<B: super::Host>(
+    out: Vec<f32>,
+    width: usize,
+    state: Vec<f32>,
+    dims: [usize; 2],
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let rows = out.len() / width;
+    (B::tensor(out, [rows, width]), B::tensor(state, dims))
 }
 
 /// Implements [`StoredOperators`](crate::stored::StoredOperators) for a CPU backend.
@@ -144,6 +156,35 @@ macro_rules! implement_stored {
                 Self::halves(kernels::append(x.rows(), cache, at, n_kv_heads), dims)
             }
 
+            fn causal_conv_stored(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                state: FloatTensor<Self>,
+                activation: Activation,
+                span: Span,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                let (dims, state) = (dims(&state), Self::into_floats(state));
+                let [x, weight] = [&x, &weight].map(Operand::of::<Self>);
+                let how = (span, activation);
+                let (out, state) = kernels::causal_conv(x.rows(), weight.rows(), None, state, how);
+                stored::answer::<Self>(out, x.dims[1], state, dims)
+            }
+
+            fn causal_conv_stored_with_bias(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                state: FloatTensor<Self>,
+                activation: Activation,
+                span: Span,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                let (dims, state) = (dims(&state), Self::into_floats(state));
+                let [x, weight, bias] = [&x, &weight, &bias].map(Operand::of::<Self>);
+                let (bias, how) = (Some(&*bias.numbers), (span, activation));
+                let (out, state) = kernels::causal_conv(x.rows(), weight.rows(), bias, state, how);
+                stored::answer::<Self>(out, x.dims[1], state, dims)
+            }
+
             fn selective_scan_stored(
                 x: FloatTensor<Self>,
                 dt: FloatTensor<Self>,
@@ -151,12 +192,13 @@ macro_rules! implement_stored {
                 a: FloatTensor<Self>,
                 d: FloatTensor<Self>,
                 state: FloatTensor<Self>,
+                span: Span,
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
                 let (dims, state) = (dims(&state), Self::into_floats(state));
                 let [x, dt, bc, a, d] = [&x, &dt, &bc, &a, &d].map(Operand::of::<Self>);
                 let operands = [x.rows(), dt.rows(), bc.rows(), a.rows()];
-                let (out, state) = kernels::selective_scan(operands, &d.numbers, state);
-                (Self::tensor(out, x.dims), Self::tensor(state, dims))
+                let (out, state) = kernels::selective_scan(operands, &d.numbers, state, span);
+                stored::answer::<Self>(out, x.dims[1], state, dims)
             }
 
             fn state_space_dual_stored(
@@ -166,16 +208,17 @@ macro_rules! implement_stored {
                 a: FloatTensor<Self>,
                 d: FloatTensor<Self>,
                 state: FloatTensor<Self>,
-                shape: DualShape,
+                how: (DualShape, Span),
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                let (shape, span) = how;
                 let (dims, state) = (dims(&state), Self::into_floats(state));
                 let [xbc, dt, dt_bias, a, d] =
                     [&xbc, &dt, &dt_bias, &a, &d].map(Operand::of::<Self>);
-                let per_head = [&*dt_bias.numbers, &*a.numbers, &*d.numbers];
+                let (per_head, how) =
+                    ([&*dt_bias.numbers, &*a.numbers, &*d.numbers], (span, shape));
                 let (out, state) =
-                    kernels::state_space_dual(xbc.rows(), dt.rows(), per_head, state, shape);
-                let out_dims = [xbc.dims[0], shape.n_heads * dims[1]];
-                (Self::tensor(out, out_dims), Self::tensor(state, dims))
+                    kernels::state_space_dual(xbc.rows(), dt.rows(), per_head, state, how);
+                stored::answer::<Self>(out, shape.n_heads * dims[1], state, dims)
             }
         }
     };

@@ -13,6 +13,8 @@ struct Op {
     f: vec4<f32>,
     // Bits 0, 1, 2: x, y, z is the residual stream. Bit 3: rows are those that were selected.
     streams: u32,
+    // First word of x, y, z, out in the log of drafts, or NONE.
+    logs: vec4<u32>,
 }
 
 /// Of one run.
@@ -31,6 +33,11 @@ struct Job {
     stream_stride: u32,
     // Rows that are selected.
     picked: u32,
+    // Rows of the round that are logged, or NONE.
+    log: u32,
+    // Of what a recurrence goes over: rows that it has answered before, which come first, and rows that it keeps.
+    replayed: u32,
+    kept: u32,
 }
 
 const NONE = 0xffffffffu;
@@ -46,7 +53,10 @@ const NONE = 0xffffffffu;
 @group(0) @binding(8) var<storage, read> uploads: array<u32>;
 
 /// First word of a row.
-fn row_of(operand: vec2<u32>, bit: u32, row: u32) -> u32 {
+fn row_of(operand: vec2<u32>, log: u32, bit: u32, row: u32) -> u32 {
+    if job.log != NONE && log != NONE {
+        return log + (job.log + row) * operand.y;
+    }
     var start = operand.x;
     var stride = operand.y;
     if job.stream != NONE && (op.streams & bit) != 0u {
@@ -61,10 +71,10 @@ fn row_of(operand: vec2<u32>, bit: u32, row: u32) -> u32 {
 
 fn rows() -> u32 { return select(job.rows, job.picked, (op.streams & 8u) != 0u); }
 
-fn x_at(row: u32) -> u32 { return row_of(op.x, 1u, row); }
-fn y_at(row: u32) -> u32 { return row_of(op.y, 2u, row); }
-fn z_at(row: u32) -> u32 { return row_of(op.z, 4u, row); }
-fn out_at(row: u32) -> u32 { return row_of(op.out, 0u, row); }
+fn x_at(row: u32) -> u32 { return row_of(op.x, op.logs.x, 1u, row); }
+fn y_at(row: u32) -> u32 { return row_of(op.y, op.logs.y, 2u, row); }
+fn z_at(row: u32) -> u32 { return row_of(op.z, op.logs.z, 4u, row); }
+fn out_at(row: u32) -> u32 { return row_of(op.out, op.logs.w, 0u, row); }
 
 fn load(at: u32) -> f32 { return bitcast<f32>(arena[at]); }
 fn store(at: u32, value: f32) { arena[at] = bitcast<u32>(value); }

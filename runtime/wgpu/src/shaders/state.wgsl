@@ -119,30 +119,32 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
 fn held(at: u32) -> f32 { return bitcast<f32>(state[at]); }
 fn hold(at: u32, value: f32) { state[at] = bitcast<u32>(value); }
 
+/// Number of row `at` of the sequence that starts with the state and goes on with drafts and rows.
+fn before(at: u32, channel: u32) -> f32 {
+    let kept = op.n.y - 1u;
+    if at < kept { return held(at * op.n.w + channel); }
+    // Rows of the log come before row 0: the difference wraps around.
+    return load(x_at(at - kept - job.replayed) + channel);
+}
+
 /// Convolves a channel. n = [channels, taps, silu, words of a state's row], m = [has a bias].
 @compute @workgroup_size(64)
 fn conv(@builtin(global_invocation_id) id: vec3<u32>) {
     let channel = id.x;
     if channel >= op.n.x { return; }
-    let kept = op.n.y - 1u;
     for (var row = 0u; row < job.rows; row++) {
         var sum = 0.0;
         if op.m.x != 0u { sum = bitcast<f32>(second[channel]); }
         for (var k = 0u; k < op.n.y; k++) {
-            let at = row + k;
-            var x = 0.0;
-            if at < kept { x = held(at * op.n.w + channel); } else { x = load(x_at(at - kept) + channel); }
+            let x = before(job.replayed + row + k, channel);
             sum = fma(bitcast<f32>(weight[k * op.n.x + channel]), x, sum);
         }
         if op.n.z != 0u { sum = silu(sum); }
         store(out_at(row) + channel, sum);
     }
     // Going up, a row is read before it is overwritten.
-    for (var k = 0u; k < kept; k++) {
-        let at = job.rows + k;
-        var x = 0.0;
-        if at < kept { x = held(at * op.n.w + channel); } else { x = load(x_at(at - kept) + channel); }
-        hold(k * op.n.w + channel, x);
+    for (var k = 0u; k + 1u < op.n.y; k++) {
+        hold(k * op.n.w + channel, before(job.kept + k, channel));
     }
 }
 
@@ -193,5 +195,67 @@ fn dual(@builtin(global_invocation_id) id: vec3<u32>) {
             sum = fma(h, load(c + n), sum);
         }
         store(out_at(row) + id.x, fma(bitcast<f32>(third[head]), x, sum));
+    }
+}
+
+// The same over rows that may be drafts: the state keeps some, and the others leave no trace. A number of state is taken
+// through all rows at once, so that it need not be kept anywhere else; sums grow in the output.
+
+@compute @workgroup_size(64)
+fn scan_drafts(@builtin(global_invocation_id) id: vec3<u32>) {
+    let channel = id.x;
+    if channel >= op.n.x { return; }
+    for (var row = 0u; row < job.rows; row++) { store(out_at(row) + channel, 0.0); }
+    for (var n = 0u; n < op.n.y; n++) {
+        let at = n * op.n.z + channel;
+        var h = held(at);
+        for (var i = 0u; i < job.replayed + job.rows; i++) {
+            let row = i - job.replayed;
+            let x = load(x_at(row) + channel);
+            let delta = softplus(load(y_at(row) + channel));
+            let bc = z_at(row);
+            let decay = exp_(delta * bitcast<f32>(weight[n * op.n.x + channel]));
+            h = fma(decay, h, delta * x * load(bc + n));
+            if i < job.kept { hold(at, h); }
+            if i >= job.replayed {
+                let out = out_at(row) + channel;
+                store(out, fma(h, load(bc + op.n.y + n), load(out)));
+            }
+        }
+    }
+    for (var row = 0u; row < job.rows; row++) {
+        let out = out_at(row) + channel;
+        store(out, fma(bitcast<f32>(second[channel]), load(x_at(row) + channel), load(out)));
+    }
+}
+
+@compute @workgroup_size(64)
+fn dual_drafts(@builtin(global_invocation_id) id: vec3<u32>) {
+    let head_dim = op.n.w;
+    let d_inner = op.n.x * head_dim;
+    if id.x >= d_inner { return; }
+    let head = id.x / head_dim;
+    let group = head / (op.n.x / op.n.y);
+    for (var row = 0u; row < job.rows; row++) { store(out_at(row) + id.x, 0.0); }
+    for (var n = 0u; n < op.n.z; n++) {
+        let at = (head * op.n.z + n) * op.m.x + id.x % head_dim;
+        var h = held(at);
+        for (var i = 0u; i < job.replayed + job.rows; i++) {
+            let row = i - job.replayed;
+            let x = load(x_at(row) + id.x);
+            let b = x_at(row) + d_inner + group * op.n.z;
+            let raw = softplus(load(y_at(row) + head) + bitcast<f32>(weight[head]));
+            let delta = min(max(raw, op.f.x), op.f.y);
+            h = fma(exp_(delta * bitcast<f32>(second[head])), h, delta * x * load(b + n));
+            if i < job.kept { hold(at, h); }
+            if i >= job.replayed {
+                let out = out_at(row) + id.x;
+                store(out, fma(h, load(b + op.n.y * op.n.z + n), load(out)));
+            }
+        }
+    }
+    for (var row = 0u; row < job.rows; row++) {
+        let out = out_at(row) + id.x;
+        store(out, fma(bitcast<f32>(third[head]), load(x_at(row) + id.x), load(out)));
     }
 }
