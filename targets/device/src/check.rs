@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use dynamax_bundle::Bundle;
 use dynamax_config::show_bytes;
 use dynamax_engine::LoadError;
-use dynamax_session::depth::{self, Depth};
+use dynamax_session::depth;
 use dynamax_slots::SlotError;
 use serde::Serialize;
 
