@@ -1,6 +1,8 @@
 //! What runs the Program: the kernels of the cpu, or a device that this build has.
 
-use anyhow::{Result, bail, ensure};
+#[cfg(not(all(feature = "flex", feature = "wgpu")))]
+use anyhow::bail;
+use anyhow::{Result, ensure};
 use dynamax_config::{Backend, Device};
 use dynamax_session::{Session, Source};
 
@@ -19,6 +21,10 @@ pub(crate) fn put(session: &mut Session<'_>, source: &Source, config: &Device) -
 }
 
 /// The backend's device; none for the cpu.
+#[cfg_attr(
+    not(feature = "flex"),
+    expect(unused_variables, reason = "only Burn keeps the mapped bytes")
+)]
 fn device(
     session: &Session<'_>,
     source: &Source,
@@ -38,10 +44,10 @@ fn device(
         }
         #[cfg(feature = "wgpu")]
         Backend::Wgpu => Ok(Some(Box::new(dynamax_wgpu::WgpuDevice::new(&session.model())?))),
-        missing => {
-            let _ = (session, source);
-            bail!(lacks(missing))
-        }
+        #[cfg(not(feature = "flex"))]
+        Backend::Flex | Backend::Ndarray => bail!(lacks(backend)),
+        #[cfg(not(feature = "wgpu"))]
+        Backend::Wgpu => bail!(lacks(backend)),
     }
 }
 

@@ -48,6 +48,31 @@ fn demos_say_the_same_at_full_depth_and_with_exits() {
 }
 
 #[test]
+fn evaluation_finds_the_same() {
+    let folder = TempDir::new().unwrap();
+    let text = folder.path().join("text.txt");
+    std::fs::write(&text, "It was the best of times, it was the worst of times. ".repeat(4))
+        .unwrap();
+    let eval = ["eval", "--demo", "transformer", "--task", "text", "--data"];
+    let exits = ["--exit", "fixed", "--threshold", "0.8", "--json", "--backend"];
+    let on = |backend| {
+        let mut report = json(&[&eval[..], &[text.to_str().unwrap()], &exits, &[backend]].concat());
+        for mode in report["modes"].as_array_mut().unwrap() {
+            // What was timed is no one's answer.
+            mode.as_object_mut()
+                .unwrap()
+                .retain(|field, _| !["time_saved", "tokens_per_s"].contains(&field.as_str()));
+        }
+        report["modes"].take()
+    };
+    let expected = on("cpu");
+    assert!(expected.as_array().unwrap().len() > 1, "full depth, and with exits");
+    for backend in BACKENDS {
+        assert_eq!(on(backend), expected, "on {backend}");
+    }
+}
+
+#[test]
 fn every_architecture_says_the_same() {
     let folder = TempDir::new().unwrap();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
