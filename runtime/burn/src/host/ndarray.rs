@@ -5,11 +5,30 @@ use std::borrow::Cow;
 
 use burn::backend::NdArray;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::tensor::{Element, TensorData};
-use burn_ndarray::{NdArrayStorage, NdArrayTensor};
+use burn::tensor::TensorData;
+use burn_ndarray::NdArrayTensor;
 
 use super::*;
 use crate::stored::MatrixShape;
+
+/// The numbers of a storage, in row-major order; where they lie, if nobody else has them. A macro, because the types are
+/// not named outside their crates.
+macro_rules! numbers {
+    ($storage:expr) => {{
+        let array = $storage.into_owned();
+        let (len, in_order) = (array.len(), array.is_standard_layout());
+        match array.try_into_owned_nocopy() {
+            Ok(array) if in_order => {
+                let (mut numbers, start) = array.into_raw_vec_and_offset();
+                numbers.drain(..start.unwrap_or(0));
+                numbers.truncate(len);
+                numbers
+            }
+            Ok(array) => array.iter().copied().collect(),
+            Err(array) => array.iter().copied().collect(),
+        }
+    }};
+}
 
 impl Host for NdArray {
     fn floats(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]> {
@@ -28,7 +47,7 @@ impl Host for NdArray {
 
     fn into_floats(tensor: FloatTensor<Self>) -> Vec<f32> {
         match tensor {
-            NdArrayTensor::F32(storage) => numbers(storage),
+            NdArrayTensor::F32(storage) => numbers!(storage),
             other => Self::floats(&other).into_owned(),
         }
     }
@@ -40,7 +59,7 @@ impl Host for NdArray {
 
     fn into_halves(tensor: IntTensor<Self>) -> Vec<u16> {
         match tensor {
-            NdArrayTensor::U16(storage) => numbers(storage),
+            NdArrayTensor::U16(storage) => numbers!(storage),
             other => panic!("a cache of halves holds u16, not {other:?}"),
         }
     }
@@ -60,22 +79,6 @@ impl Host for NdArray {
 
     fn tensor(numbers: Vec<f32>, shape: [usize; 2]) -> FloatTensor<Self> {
         NdArrayTensor::from_data(TensorData::new(numbers, shape))
-    }
-}
-
-/// The numbers of a storage, in row-major order; where they lie, if nobody else has them.
-fn numbers<E: Element>(storage: NdArrayStorage<E>) -> Vec<E> {
-    let array = storage.into_owned();
-    let len = array.len();
-    if !array.is_standard_layout() {
-        return array.iter().copied().collect();
-    }
-    match array.try_into_owned_nocopy() {
-        Ok(array) => match array.into_raw_vec_and_offset() {
-            (numbers, Some(0) | None) if numbers.len() == len => numbers,
-            (numbers, start) => numbers.into_iter().skip(start.unwrap_or(0)).take(len).collect(),
-        },
-        Err(array) => array.iter().copied().collect(),
     }
 }
 
