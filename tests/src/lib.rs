@@ -2,9 +2,11 @@
 //!
 //! It needs neither Burn nor files, so that it also runs where only the runtime does: in emulation, on a board.
 
+mod conformance;
 mod hybrid;
 mod random;
 
+pub use conformance::each_operator;
 pub use hybrid::{Hybrid, VOCAB_SIZE, WINDOW, flat, hybrid};
 pub use random::Random;
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
+use dynamax_kernels::ops::Span;
 use dynamax_kernels::view::Rows;
 
 use crate::Operators;
@@ -13,11 +14,25 @@ mod flex;
 mod kernels;
 #[cfg(feature = "ndarray")]
 mod ndarray;
+mod share;
+mod stored;
 
 /// A backend whose numbers can be read where they lie.
 trait Host: Backend {
     /// The numbers in row-major order; copied only if they are stored otherwise.
     fn floats(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]>;
+
+    /// The numbers in row-major order, for keeps: copied only if another tensor shares them, or they are stored otherwise.
+    fn into_floats(tensor: FloatTensor<Self>) -> Vec<f32>;
+
+    /// Bytes where they lie: what a bundle stores.
+    fn bytes(tensor: &IntTensor<Self>) -> &[u8];
+
+    /// Halves, as bits, for keeps: see [`Host::into_floats`].
+    fn into_halves(tensor: IntTensor<Self>) -> Vec<u16>;
+
+    /// A tensor of these halves in row-major order.
+    fn halves(numbers: Vec<u16>, shape: [usize; 2]) -> IntTensor<Self>;
 
     /// The integers.
     fn integers(tensor: IntTensor<Self>) -> Vec<i64>;
@@ -47,6 +62,11 @@ impl<'a> Operand<'a> {
         let [len, width] = self.dims;
         Rows::new(&self.numbers, len, width, width)
     }
+}
+
+fn dims(tensor: &impl TensorMetadata) -> [usize; 2] {
+    let shape = tensor.shape();
+    [shape[0], shape[1]]
 }
 
 /// Reads the position of the first row of a step.
@@ -137,10 +157,9 @@ macro_rules! implement_operators {
                 at: IntTensor<Self>,
                 shape: AttentionShape,
             ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-                let [q, k, v, k_cache, v_cache] =
-                    [&q, &k, &v, &k_cache, &v_cache].map(Operand::of::<Self>);
-                let dims = k_cache.dims;
-                let caches = [k_cache, v_cache].map(|cache| cache.numbers.into_owned());
+                let dims = dims(&k_cache);
+                let caches = [k_cache, v_cache].map(Self::into_floats);
+                let [q, k, v] = [&q, &k, &v].map(Operand::of::<Self>);
                 let at = position::<Self>(at);
                 let (out, [k_cache, v_cache]) =
                     kernels::attention([q.rows(), k.rows(), v.rows()], caches, dims[0], at, shape);
@@ -157,10 +176,11 @@ macro_rules! implement_operators {
                 state: FloatTensor<Self>,
                 activation: Activation,
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-                let [x, weight, state] = [&x, &weight, &state].map(Operand::of::<Self>);
-                let (dims, state) = (state.dims, state.numbers.into_owned());
+                let (dims, state) = (dims(&state), Self::into_floats(state));
+                let [x, weight] = [&x, &weight].map(Operand::of::<Self>);
+                let all = Span::all(x.dims[0]);
                 let (out, state) =
-                    kernels::causal_conv(x.rows(), weight.rows(), None, state, activation);
+                    kernels::causal_conv(x.rows(), weight.rows(), None, state, (all, activation));
                 (Self::tensor(out, x.dims), Self::tensor(state, dims))
             }
 
@@ -171,12 +191,11 @@ macro_rules! implement_operators {
                 state: FloatTensor<Self>,
                 activation: Activation,
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-                let [x, weight, bias, state] =
-                    [&x, &weight, &bias, &state].map(Operand::of::<Self>);
-                let (dims, state) = (state.dims, state.numbers.into_owned());
-                let bias = Some(&*bias.numbers);
+                let (dims, state) = (dims(&state), Self::into_floats(state));
+                let [x, weight, bias] = [&x, &weight, &bias].map(Operand::of::<Self>);
+                let (bias, all) = (Some(&*bias.numbers), Span::all(x.dims[0]));
                 let (out, state) =
-                    kernels::causal_conv(x.rows(), weight.rows(), bias, state, activation);
+                    kernels::causal_conv(x.rows(), weight.rows(), bias, state, (all, activation));
                 (Self::tensor(out, x.dims), Self::tensor(state, dims))
             }
 
@@ -188,14 +207,13 @@ macro_rules! implement_operators {
                 d: FloatTensor<Self>,
                 state: FloatTensor<Self>,
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-                let [x, dt, bc, a_log, d, state] =
-                    [&x, &dt, &bc, &a_log, &d, &state].map(Operand::of::<Self>);
-                let (dims, state) = (state.dims, state.numbers.into_owned());
-                let (out, state) = kernels::selective_scan(
-                    [x.rows(), dt.rows(), bc.rows(), a_log.rows()],
-                    &d.numbers,
-                    state,
-                );
+                let (dims, state) = (dims(&state), Self::into_floats(state));
+                let [x, dt, bc, a_log, d] = [&x, &dt, &bc, &a_log, &d].map(Operand::of::<Self>);
+                let a = kernels::decays(&a_log.numbers);
+                let a = Rows::new(&a, dims[0], dims[1], dims[1]);
+                let operands = [x.rows(), dt.rows(), bc.rows(), a];
+                let all = Span::all(x.dims[0]);
+                let (out, state) = kernels::selective_scan(operands, &d.numbers, state, all);
                 (Self::tensor(out, x.dims), Self::tensor(state, dims))
             }
 
@@ -208,12 +226,14 @@ macro_rules! implement_operators {
                 state: FloatTensor<Self>,
                 shape: DualShape,
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-                let [xbc, dt, dt_bias, a_log, d, state] =
-                    [&xbc, &dt, &dt_bias, &a_log, &d, &state].map(Operand::of::<Self>);
-                let (dims, state) = (state.dims, state.numbers.into_owned());
-                let per_head = [&*dt_bias.numbers, &*a_log.numbers, &*d.numbers];
+                let (dims, state) = (dims(&state), Self::into_floats(state));
+                let [xbc, dt, dt_bias, a_log, d] =
+                    [&xbc, &dt, &dt_bias, &a_log, &d].map(Operand::of::<Self>);
+                let a = kernels::decays(&a_log.numbers);
+                let per_head = [&*dt_bias.numbers, &a, &*d.numbers];
+                let all = (Span::all(xbc.dims[0]), shape);
                 let (out, state) =
-                    kernels::state_space_dual(xbc.rows(), dt.rows(), per_head, state, shape);
+                    kernels::state_space_dual(xbc.rows(), dt.rows(), per_head, state, all);
                 (
                     Self::tensor(out, [xbc.dims[0], shape.n_heads * dims[1]]),
                     Self::tensor(state, dims),
@@ -242,3 +262,4 @@ macro_rules! implement_operators {
     };
 }
 use implement_operators;
+use stored::implement_stored;

@@ -10,8 +10,12 @@
 //!
 //! So there is one description of a model, and no compiler to write for a new one. The operators refuse to be
 //! differentiated: that is what `forward` is for.
+//!
+//! [`BurnDevice`] is the other user of the operators: it runs the Program of a bundle on a Burn device, behind the engine's
+//! decoder.
 
 mod capture;
+mod device;
 mod host;
 #[cfg_attr(
     feature = "ndarray",
@@ -20,5 +24,11 @@ mod host;
 mod operators;
 
 pub mod ops;
+#[cfg_attr(
+    feature = "ndarray",
+    expect(deprecated, reason = "the dispatch over backends names NdArray")
+)]
+pub mod stored;
 
+pub use device::{Backend, BurnDevice, Unavailable};
 pub use operators::Operators;

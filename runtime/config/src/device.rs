@@ -32,6 +32,8 @@ pub struct Device {
     pub board: String,
     /// What executes the Program.
     pub backend: Backend,
+    /// Run on the cpu where the backend cannot run.
+    pub fallback: bool,
     /// Threads; `None`: one for each core of the board.
     pub threads: Option<u32>,
     /// Most bytes that a model may take; `None`: what the board has, less what it reserves.
@@ -40,7 +42,13 @@ pub struct Device {
 
 impl Default for Device {
     fn default() -> Self {
-        Self { board: "generic".to_owned(), backend: Backend::Cpu, threads: None, memory: None }
+        Self {
+            board: "generic".to_owned(),
+            backend: Backend::Cpu,
+            fallback: false,
+            threads: None,
+            memory: None,
+        }
     }
 }
 
@@ -49,10 +57,25 @@ impl Default for Device {
 pub enum Backend {
     /// Our kernels.
     Cpu,
-    /// Burn's ndarray.
+    /// Burn's CPU backend.
+    Flex,
+    /// Its predecessor.
     Ndarray,
-    /// Burn on a GPU.
+    /// A GPU.
     Wgpu,
+}
+
+impl Backend {
+    /// Its name in `device.toml`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Flex => "flex",
+            Self::Ndarray => "ndarray",
+            Self::Wgpu => "wgpu",
+        }
+    }
 }
 
 /// `[model]`

@@ -31,7 +31,8 @@ const fn key(
 #[rustfmt::skip] // A table is read by its columns.
 pub const KEYS: &[Key] = &[
     key("device", "board", "\"generic\"", "a name of [targets/boards](../targets/boards)", "the board: cores, memory, bandwidth, power rails"),
-    key("device", "backend", "\"cpu\"", "`cpu`, `ndarray`, `wgpu`", "what executes the Program"),
+    key("device", "backend", "\"cpu\"", "`cpu`, `flex`, `ndarray`, `wgpu`", "what executes the Program ([backends](backends.md))"),
+    key("device", "fallback", "false", "true or false", "execute on the cpu where the backend cannot"),
     key("device", "threads", "the board's cores", "1 to 256, at most the board's cores", "threads that decode"),
     key("device", "memory", "the board's, less what it reserves", "bytes, like \"3.5 GiB\"", "most that a model may take"),
     key("model", "slots", "\"/var/lib/dynamax\"", "a folder", "where the slots A and B lie"),

@@ -14,8 +14,12 @@ use crate::error::{ConfigError, Kind};
 use crate::keys;
 use crate::quantity::{Bytes, QuantityError, energy, power, time};
 
-const BACKENDS: &[(&str, Backend)] =
-    &[("cpu", Backend::Cpu), ("ndarray", Backend::Ndarray), ("wgpu", Backend::Wgpu)];
+const BACKENDS: &[(&str, Backend)] = &[
+    ("cpu", Backend::Cpu),
+    ("flex", Backend::Flex),
+    ("ndarray", Backend::Ndarray),
+    ("wgpu", Backend::Wgpu),
+];
 const GOALS: &[(&str, Goal)] =
     &[("agreement", Goal::Agreement), ("latency", Goal::Latency), ("energy", Goal::Energy)];
 const MODES: &[(&str, ExitMode)] = &[
@@ -94,6 +98,7 @@ fn device(section: Section<'_>) -> Result<Device, ConfigError> {
     Ok(Device {
         board: section.text("board")?.map_or(default.board, str::to_owned),
         backend: section.choice("backend", BACKENDS)?.unwrap_or(default.backend),
+        fallback: section.flag("fallback")?.unwrap_or(default.fallback),
         threads: section.integer("threads", 1..=256)?.or(default.threads),
         memory: section.quantity("memory", Bytes::with_unit)?.or(default.memory),
     })

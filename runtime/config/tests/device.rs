@@ -98,7 +98,7 @@ const FAULTS: &[(&str, Kind, &str)] = &[
     ("[budget]\nsacrifice = [\"energy\", \"energy\", \"latency\"]", Kind::Value, "each once"),
     ("[budget]\nsacrifice = [\"energy\", \"agrement\", \"latency\"]", Kind::Value, "did you mean \"agreement\"?"),
     ("[device]\nmemory = 4096", Kind::Value, "write it like \"3.5 GiB\""),
-    ("[device]\nbackend = \"gpu\"", Kind::Value, "is \"gpu\": cpu, ndarray, wgpu are possible"),
+    ("[device]\nbackend = \"gpu\"", Kind::Value, "is \"gpu\": cpu, flex, ndarray, wgpu are possible"),
     ("[device]\nboard = \"jetson-orin-nano\"", Kind::Relation, "line 2: [device] board is \"jetson-orin-nano\": there are generic"),
     ("[device]\nboard = \"raspberry-pi-5-8gb\"\nthreads = 5", Kind::Relation, "line 3: [device] threads is 5, but Raspberry Pi 5 8GB has 4 cores"),
     ("[device]\nboard = \"raspberry-pi-5-8gb\"\nmemory = \"8 GiB\"", Kind::Relation, "leaves 7.00 GiB"),

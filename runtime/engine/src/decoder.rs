@@ -7,6 +7,7 @@ use dynamax_kernels::Isa;
 
 use crate::arena::{Arena, Line, bytes_mut};
 use crate::crew::Worker;
+use crate::device::Device;
 use crate::error::{ExitError, StepError};
 use crate::exits::{ExitSettings, Outcome, PENDING_MAX, Probed, Said};
 use crate::model::Model;
@@ -30,29 +31,50 @@ pub enum Crew<'t> {
     Alone,
     /// On all threads of a team.
     Team(&'t Team),
+    /// By a device, which has states and activations of its own.
+    Device(&'t dyn Device),
 }
 
-impl Crew<'_> {
+impl<'t> Crew<'t> {
     /// Threads that work.
     #[must_use]
     pub fn threads(&self) -> usize {
         match self {
             Self::Alone => 1,
             Self::Team(team) => team.threads(),
+            Self::Device(device) => device.threads(),
+        }
+    }
+
+    /// [`Line`]s that a decoder's memory needs: a device has the rest, and what it said is copied here.
+    #[must_use]
+    pub fn memory_lines(&self, model: &Model<'_>) -> usize {
+        match self {
+            Self::Alone | Self::Team(_) => model.memory_lines(),
+            Self::Device(_) => {
+                (model.vocab_size() as usize * size_of::<f32>()).div_ceil(Line::BYTES)
+            }
+        }
+    }
+
+    fn device(&self) -> Option<&'t dyn Device> {
+        match self {
+            Self::Device(device) => Some(*device),
+            Self::Alone | Self::Team(_) => None,
         }
     }
 
     /// Runs a token, with rows that waited for it: alone, where that is faster.
     fn token(&self, rows: usize, is_small: bool, work: impl Fn(Worker<'_>) + Sync) {
         match self {
-            Self::Alone => work(Worker::ALONE),
+            Self::Alone | Self::Device(_) => work(Worker::ALONE),
             Self::Team(team) => team.token(rows, is_small, work),
         }
     }
 
     fn run(&self, work: impl Fn(Worker<'_>) + Sync) {
         match self {
-            Self::Alone => work(Worker::ALONE),
+            Self::Alone | Self::Device(_) => work(Worker::ALONE),
             Self::Team(team) => team.run(work),
         }
     }
@@ -78,15 +100,18 @@ pub struct Decoder<'m> {
 }
 
 impl<'m> Decoder<'m> {
-    /// Takes a block of at least [`Model::memory_lines`], and zeroes it: every page of it is there from now on.
+    /// Takes a block of at least [`Crew::memory_lines`], and zeroes it: every page of it is there from now on.
     ///
     /// # Panics
     ///
     /// Panics if `memory` is shorter than the plan.
     #[must_use]
     pub fn new(model: Model<'m>, memory: &'m mut [Line], isa: Isa, crew: Crew<'m>) -> Self {
-        assert!(memory.len() >= model.memory_lines(), "the block is as long as the plan");
+        assert!(memory.len() >= crew.memory_lines(&model), "the block is as long as the plan");
         bytes_mut(memory).fill(0);
+        if let Some(device) = crew.device() {
+            device.reset();
+        }
         Self {
             model,
             memory,
@@ -132,8 +157,13 @@ impl<'m> Decoder<'m> {
 
     /// Starts a new sequence. Exits stay in use as they are.
     pub fn reset(&mut self) {
-        let state_bytes = self.model.sizes().state_bytes as usize;
-        bytes_mut(self.memory)[..state_bytes].fill(0);
+        match self.crew.device() {
+            Some(device) => device.reset(),
+            None => {
+                let state_bytes = self.model.sizes().state_bytes as usize;
+                bytes_mut(self.memory)[..state_bytes].fill(0);
+            }
+        }
         self.progress = Progress::default();
         self.round = None;
         self.said = (self.model.program().logits, 0);
@@ -145,6 +175,12 @@ impl<'m> Decoder<'m> {
     ///
     /// A Program without exits, or one that cannot do what is asked.
     pub fn use_exits(&mut self, exits: Option<ExitSettings>) -> Result<(), ExitError> {
+        // Keys and values are found by position, and so forgotten everywhere; recurrences need a log.
+        let cannot_forget = self.crew.device().is_some_and(|device| !device.keeps_log())
+            && self.model.sizes().log_bytes > 0;
+        if cannot_forget && exits.is_some_and(|exits| exits.drafts) {
+            return Err(ExitError::Device);
+        }
         self.exits = exits.map(|exits| exits.resolve(&self.model)).transpose()?;
         self.reset();
         Ok(())
@@ -156,14 +192,24 @@ impl<'m> Decoder<'m> {
     ///
     /// No tokens, a token that the vocabulary lacks, more tokens than the planned context holds.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<&[f32], StepError> {
+        self.take(tokens)?;
+        Ok(self.logits())
+    }
+
+    /// Feeds `tokens` through all layers; [`Self::logits`] are those behind the last one, where somebody looks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::feed`].
+    pub fn take(&mut self, tokens: &[u32]) -> Result<(), StepError> {
         self.admit(tokens)?;
         let chunks = tokens.chunks(self.max_chunk());
         let last = chunks.len() - 1;
         for (index, chunk) in chunks.enumerate() {
             let newest = if index == last { chunk.len() - 1..chunk.len() } else { 0..0 };
-            self.run_chunk(chunk, newest, |_, _| ());
+            self.run_chunk(chunk, newest, None);
         }
-        Ok(self.logits())
+        Ok(())
     }
 
     /// Feeds `tokens` through all layers, and shows the logits behind each of them, with its index, to `visit`.
@@ -179,9 +225,8 @@ impl<'m> Decoder<'m> {
         self.admit(tokens)?;
         let max_rows = self.max_chunk();
         for (index, chunk) in tokens.chunks(max_rows).enumerate() {
-            self.run_chunk(chunk, 0..chunk.len(), |row, logits| {
-                visit(index * max_rows + row, logits);
-            });
+            let mut visit = |row, logits: &[f32]| visit(index * max_rows + row, logits);
+            self.run_chunk(chunk, 0..chunk.len(), Some(&mut visit));
         }
         Ok(())
     }
@@ -200,7 +245,7 @@ impl<'m> Decoder<'m> {
     ) -> Result<Outcome, StepError> {
         let tokens = [token];
         let Some(exits) = self.exits else {
-            self.feed(&tokens)?;
+            self.take(&tokens)?;
             let last = self.last_segment();
             return Ok(Outcome { segment: last, reach: last, ..Outcome::default() });
         };
@@ -228,7 +273,7 @@ impl<'m> Decoder<'m> {
             outcome.reach = if catches_up { last_segment } else { exit.segment };
         }
         if reveals && left < last {
-            let said = self.isa.argmax(self.logits()) as u32;
+            let said = self.best();
             self.waiting[slot(position)] = said;
         }
         if catches_up {
@@ -303,7 +348,7 @@ impl<'m> Decoder<'m> {
                 crew.run(|worker| pass.survey(k, worker));
                 for row in 0..rows {
                     let score = settled(self.read_row(exit.score, row));
-                    let token = self.isa.argmax(self.read_row(exit.logits, row)) as u32;
+                    let token = self.argmax(exit.logits, row);
                     said[row * exits.len() + k] = Said { score, token };
                 }
             }
@@ -326,8 +371,28 @@ impl<'m> Decoder<'m> {
         self.read_row(tensor, row)
     }
 
+    /// The first id with the largest of the newest logits. A device says it without showing them.
+    #[must_use]
+    pub fn best(&mut self) -> u32 {
+        let (tensor, row) = self.said;
+        self.argmax(tensor, row)
+    }
+
+    fn argmax(&mut self, tensor: TensorId, row: usize) -> u32 {
+        let width = self.model.grid(tensor).width;
+        match self.crew.device() {
+            Some(device) => device.argmax(tensor, row, width),
+            None => self.isa.argmax(self.read_row(tensor, row)) as u32,
+        }
+    }
+
     fn read_row(&mut self, tensor: TensorId, row: usize) -> &[f32] {
         let grid = self.model.grid(tensor);
+        if let Some(device) = self.crew.device() {
+            let bytes = &mut bytes_mut(self.memory)[..grid.width * size_of::<f32>()];
+            device.read(tensor, row, bytemuck::cast_slice_mut(bytes));
+            return bytemuck::cast_slice(bytes);
+        }
         let start = grid.offset + row * grid.stride * size_of::<f32>();
         let bytes = &bytes_mut(self.memory)[start..][..grid.width * size_of::<f32>()];
         bytemuck::cast_slice(bytes)
@@ -347,7 +412,7 @@ impl<'m> Decoder<'m> {
         let logits = self.model.program().logits;
         let first_selected = all as usize - self.revealed_rows(all);
         for row in rows {
-            let settled = self.isa.argmax(self.read_row(logits, row - first_selected)) as u32;
+            let settled = self.argmax(logits, row - first_selected);
             let at = position + 1 + row as u32 - all;
             outcome.revealed += 1;
             outcome.agreed += u32::from(self.waiting[slot(at)] == settled);
@@ -362,7 +427,8 @@ impl<'m> Decoder<'m> {
     fn pass<'s>(&'s mut self, tokens: &'s [u32]) -> Pass<'s> {
         let (model, isa, progress, exits) = (self.model, self.isa, self.progress, self.exits);
         let round = self.round.map(|round| round.start);
-        Pass { model, arena: Arena::new(self.memory), isa, tokens, progress, exits, round }
+        let (arena, device) = (Arena::new(self.memory), self.crew.device());
+        Pass { model, arena, isa, tokens, progress, exits, round, device }
     }
 
     /// Checks tokens before anything is changed.
@@ -384,12 +450,7 @@ impl<'m> Decoder<'m> {
     }
 
     /// Runs all segments over a chunk, then the head for some of its rows.
-    fn run_chunk(
-        &mut self,
-        tokens: &[u32],
-        head: Range<usize>,
-        mut visit: impl FnMut(usize, &[f32]),
-    ) {
+    fn run_chunk(&mut self, tokens: &[u32], head: Range<usize>, mut visit: Option<Visit<'_>>) {
         self.catch_up();
         self.settle();
         let (crew, is_small) = (self.crew, self.is_small());
@@ -403,8 +464,10 @@ impl<'m> Decoder<'m> {
         let logits = self.model.program().logits;
         let mut selected = first;
         while !selected.is_empty() {
-            for row in selected.clone() {
-                visit(row, self.read_row(logits, row - selected.start));
+            if let Some(visit) = &mut visit {
+                for row in selected.clone() {
+                    visit(row, self.read_row(logits, row - selected.start));
+                }
             }
             self.said = (logits, selected.len() - 1);
             selected = selected.end..head.end.min(selected.end + most);
@@ -417,6 +480,9 @@ impl<'m> Decoder<'m> {
         self.progress.advance_all(tokens.len() as u32, stages);
     }
 }
+
+/// Is shown a row and its logits.
+type Visit<'v> = &'v mut dyn FnMut(usize, &[f32]);
 
 /// Where what a waiting token has said is kept: no more than this many wait.
 fn slot(position: u32) -> usize {

@@ -198,6 +198,8 @@ pub enum ExitError {
     Copy,
     /// Tokens cannot be drafted: nothing was planned for it, state is not exact, or a recurrence cannot go back.
     Drafts,
+    /// Tokens cannot be drafted on a device: its recurrences cannot go back.
+    Device,
     /// More rows are to wait than were planned, or none can.
     Pending {
         /// Rows asked for.
@@ -216,6 +218,7 @@ impl ExitError {
             Self::Copy => 502,
             Self::Pending { .. } => 503,
             Self::Drafts => 504,
+            Self::Device => 505,
         }
     }
 }
@@ -237,6 +240,10 @@ impl fmt::Display for ExitError {
                 "tokens of this bundle cannot be drafted and verified (it needs --state deferred, --rows of 2 or more, and \
                  recurrences with a d_state of at most {}): use --exit off or fixed",
                 dynamax_kernels::ops::MOST_D_STATE
+            ),
+            Self::Device => write!(
+                f,
+                "this backend cannot take back what a recurrence has read, as drafts need: use --backend cpu, or --exit off or fixed"
             ),
             Self::Pending { found, most } => write!(
                 f,

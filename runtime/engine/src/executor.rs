@@ -18,13 +18,14 @@ use dynamax_kernels::view::{LANES, Rows};
 
 use crate::arena::{Arena, Grid};
 use crate::crew::Worker;
+use crate::device::{Device, Job};
 use crate::model::Model;
 use crate::schedule::{Item, Schedule, Work};
 
 mod drafts;
 mod skipped;
 
-pub(crate) use drafts::Log;
+pub use drafts::Log;
 
 /// One step over some rows: what all workers share.
 #[derive(Clone, Debug)]
@@ -48,11 +49,16 @@ pub(crate) struct Step<'m> {
     pub(crate) stream: Option<TensorId>,
     /// Rows may be drafts, and are logged.
     pub(crate) log: Option<Log>,
+    /// Runs the operators in place of the crew.
+    pub(crate) device: Option<&'m dyn Device>,
 }
 
 impl Step<'_> {
     /// Runs some operators; returns when all workers have done their shares of all of them.
     pub(crate) fn run(&self, ops: Range<usize>, worker: Worker<'_>) {
+        if let Some(device) = self.device {
+            return device.run(&self.job(), ops);
+        }
         for Item { work, barrier, .. } in Schedule::new(self.model.program(), ops) {
             if barrier {
                 worker.wait();
@@ -68,6 +74,14 @@ impl Step<'_> {
             });
         }
         worker.wait();
+    }
+
+    /// The step, for a device.
+    fn job(&self) -> Job<'_> {
+        let &Self { model, tokens, rows, position, cache_position, shifted, stream, log, .. } =
+            self;
+        let selected = self.selected.clone();
+        Job { model, tokens, rows, position, cache_position, selected, shifted, stream, log }
     }
 
     /// Rows of a tensor in this step.

@@ -7,6 +7,7 @@
 //! - [`memory`] lays out state, activations and scratch before the first token; nothing is allocated after that.
 //! - [`model`] resolves every tensor of a checked Program to its place, once.
 //! - [`decoder`] feeds tokens through it; `schedule` and `executor` are the step itself, which cannot fail.
+//! - [`device`] is the other way to run a step: by something with memory of its own.
 //! - [`exits`] says how tokens may leave early, and what became of one.
 //! - [`sample`] turns logits into a token.
 //! - [`team`] runs a step on several threads (feature `std`).
@@ -20,6 +21,7 @@ extern crate alloc;
 mod arena;
 pub mod crew;
 pub mod decoder;
+pub mod device;
 pub mod error;
 mod executor;
 pub mod exits;
@@ -31,6 +33,7 @@ pub mod team;
 
 pub use arena::Line;
 pub use decoder::Decoder;
+pub use device::{Device, Job};
 pub use error::{ExitError, LoadError, StepError};
 pub use exits::{ExitSettings, Outcome, Probed, Said, Thresholds};
 pub use memory::{Settings, Sizes};

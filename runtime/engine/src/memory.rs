@@ -364,7 +364,8 @@ fn is_first_of_run(phases: &[Slot<'_>], step: usize) -> bool {
 }
 
 /// The kernels' name for a stored type.
-pub(crate) fn format(dtype: DType) -> Format {
+#[must_use]
+pub fn format(dtype: DType) -> Format {
     match dtype {
         DType::F32 => Format::F32,
         DType::F16 => Format::F16,

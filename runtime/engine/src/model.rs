@@ -131,6 +131,11 @@ impl<'m> Model<'m> {
         }
     }
 
+    /// The bytes of a weight.
+    pub(crate) fn stored(&self, id: TensorId) -> &'m [u8] {
+        self.slot(id).weight
+    }
+
     /// A plain f32 weight, row after row.
     pub(crate) fn numbers(&self, id: TensorId) -> &'m [f32] {
         bytemuck::cast_slice(self.slot(id).weight)

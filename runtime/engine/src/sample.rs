@@ -109,6 +109,13 @@ impl<'s> Sampler<'s> {
         }
     }
 
+    /// True where the choice is the first of the largest logits, whatever was seen: whoever knows it need not show the rest.
+    #[must_use]
+    pub fn takes_the_largest(&self) -> bool {
+        let is_one = self.sampling.repetition_penalty.to_bits() == 1.0_f32.to_bits();
+        self.sampling.temperature == 0.0 && is_one
+    }
+
     /// Chooses a token and remembers it.
     ///
     /// # Panics
@@ -154,13 +161,12 @@ impl<'s> Sampler<'s> {
             !logits.is_empty() && logits.len() <= self.candidates.len(),
             "logits of the vocabulary"
         );
-        let Sampling { temperature, repetition_penalty, .. } = self.sampling;
         // Neither filters nor penalties change which logit is the largest: no list is needed.
-        if temperature == 0.0 && repetition_penalty.to_bits() == 1_f32.to_bits() {
+        if self.takes_the_largest() {
             return largest(logits.iter().copied());
         }
         let kept = self.list(logits);
-        if temperature == 0.0 {
+        if self.sampling.temperature == 0.0 {
             largest(self.candidates[..kept].iter().map(|candidate| candidate.logit))
         } else {
             self.draw(kept, random)

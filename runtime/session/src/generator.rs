@@ -393,7 +393,7 @@ impl<'s> Generator<'s> {
             if !listener.is_there() {
                 return Ok(false);
             }
-            self.decoder.feed(piece)?;
+            self.decoder.take(piece)?;
             self.fed.extend_from_slice(piece);
         }
         Ok(true)
@@ -404,14 +404,20 @@ impl<'s> Generator<'s> {
         let segments = self.session.model().program().segments;
         let layers = |segment: usize| f64::from(segments[segment].layers.max(1));
         let Newest { segment, energy_mj, course } = self.newest;
-        let logits = self.decoder.logits();
-        let id = sampler.choose(logits);
+        let (id, probabilities) = if sampler.takes_the_largest() && ask.alternatives.is_none() {
+            let id = self.decoder.best();
+            sampler.see(&[id]);
+            (id, None)
+        } else {
+            let logits = self.decoder.logits();
+            let id = sampler.choose(logits);
+            (id, ask.alternatives.map(|count| log_probabilities(logits, id, count)))
+        };
         let segment = match &self.depth {
             Depth::Verified(rounds) => rounds.drafted_behind(id).unwrap_or(segment),
             _ => segment,
         };
         let depth = layers(segment.into()) / layers(segments.len() - 1);
-        let probabilities = ask.alternatives.map(|count| log_probabilities(logits, id, count));
         let (logprob, alternatives) = probabilities.unzip();
         Token {
             id,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use dynamax_bundle::Bundle;
 use dynamax_engine::decoder::Crew;
 use dynamax_engine::model::fit;
-use dynamax_engine::{Decoder, Line, Loaded, Model, Settings, Team, sample};
+use dynamax_engine::{Decoder, Device, Line, Loaded, Model, Settings, Team, sample};
 use dynamax_kernels::Isa;
 
 use crate::machine;
@@ -52,6 +52,7 @@ pub struct Session<'b> {
     loaded: Loaded<'b>,
     isa: Isa,
     team: Option<Team>,
+    device: Option<Box<dyn Device>>,
     /// Seconds from the mapped file to here.
     pub load_s: f64,
 }
@@ -86,7 +87,29 @@ impl<'b> Session<'b> {
             .transpose()
             .context("threads cannot be started")?;
         let isa = isa(options.isa.as_deref())?;
-        Ok(Self { bundle, loaded, isa, team, load_s: start.elapsed().as_secs_f64() })
+        let device = None;
+        Ok(Self { bundle, loaded, isa, team, device, load_s: start.elapsed().as_secs_f64() })
+    }
+
+    /// Runs the Program on a device from now on, in place of this machine's threads. One decoder at a time: a device has one
+    /// state.
+    pub fn run_on(&mut self, device: Box<dyn Device>) {
+        self.team = None;
+        self.device = Some(device);
+    }
+
+    /// Name of what runs the Program.
+    #[must_use]
+    pub fn backend(&self) -> &'static str {
+        self.device.as_ref().map_or("cpu", |device| device.name())
+    }
+
+    fn crew(&self) -> Crew<'_> {
+        match (&self.device, &self.team) {
+            (Some(device), _) => Crew::Device(&**device),
+            (None, Some(team)) => Crew::Team(team),
+            (None, None) => Crew::Alone,
+        }
     }
 
     /// The model.
@@ -98,7 +121,7 @@ impl<'b> Session<'b> {
     /// The block of memory that a decoder works in.
     #[must_use]
     pub fn memory(&self) -> Vec<Line> {
-        vec![Line::ZERO; self.model().memory_lines()]
+        vec![Line::ZERO; self.crew().memory_lines(&self.model())]
     }
 
     /// The block of memory that a sampler works in.
@@ -110,8 +133,7 @@ impl<'b> Session<'b> {
 
     /// A decoder over `memory`.
     pub fn decoder<'s>(&'s self, memory: &'s mut [Line]) -> Decoder<'s> {
-        let crew = self.team.as_ref().map_or(Crew::Alone, Crew::Team);
-        Decoder::new(self.model(), memory, self.isa, crew)
+        Decoder::new(self.model(), memory, self.isa, self.crew())
     }
 
     /// Instruction set of the kernels.
@@ -123,7 +145,7 @@ impl<'b> Session<'b> {
     /// Threads that work.
     #[must_use]
     pub fn threads(&self) -> usize {
-        self.team.as_ref().map_or(1, Team::threads)
+        self.crew().threads()
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use dynamax_bundle::Bundle;
 use memmap2::Mmap;
 
@@ -19,12 +20,8 @@ pub struct Aligned<B: ?Sized>(pub B);
 pub struct Source {
     path: PathBuf,
     bytes: Bytes,
-}
-
-#[derive(Debug)]
-enum Bytes {
-    Mapped(File, Mmap),
-    Embedded(&'static [u8]),
+    /// What is mapped, if it is a file.
+    file: Option<File>,
 }
 
 impl Source {
@@ -45,13 +42,13 @@ impl Source {
         // SAFETY: read-only; a bundle is replaced as a whole under its name, never changed in place.
         let map =
             unsafe { Mmap::map(&file) }.with_context(|| format!("{shown}: cannot be mapped"))?;
-        Ok(Self { path: path.into(), bytes: Bytes::Mapped(file, map) })
+        Ok(Self { path: path.into(), bytes: Bytes::from_owner(map), file: Some(file) })
     }
 
     /// A bundle inside this binary, with a name for messages.
     #[must_use]
     pub fn embedded(name: &str, bytes: &'static Aligned<[u8]>) -> Self {
-        Self { path: name.into(), bytes: Bytes::Embedded(&bytes.0) }
+        Self { path: name.into(), bytes: Bytes::from_static(&bytes.0), file: None }
     }
 
     /// Where it comes from, for messages.
@@ -63,10 +60,13 @@ impl Source {
     /// The raw bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        match &self.bytes {
-            Bytes::Mapped(_, map) => map,
-            Bytes::Embedded(bytes) => bytes,
-        }
+        &self.bytes
+    }
+
+    /// The same bytes, for who keeps them: they stay mapped as long as anybody does.
+    #[must_use]
+    pub fn shared(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// The checked view; contents are not hashed yet.
@@ -84,7 +84,7 @@ impl Source {
     ///
     /// Why it is not a bundle.
     pub fn note_whole(&self) -> Result<()> {
-        if let Bytes::Mapped(file, _) = &self.bytes {
+        if let Some(file) = &self.file {
             Note::about(file, self.bundle()?.hash()).inspect(Note::write);
         }
         Ok(())
@@ -97,10 +97,7 @@ impl Source {
     /// Why it is not a bundle, or which section was changed.
     pub fn verified(&self) -> Result<Bundle<'_>> {
         let bundle = self.bundle()?;
-        let note = match &self.bytes {
-            Bytes::Mapped(file, _) => Note::about(file, bundle.hash()),
-            Bytes::Embedded(_) => None,
-        };
+        let note = self.file.as_ref().and_then(|file| Note::about(file, bundle.hash()));
         if !note.as_ref().is_some_and(Note::is_there) {
             self.compare(&bundle)?;
             note.inspect(Note::write);

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use dynamax_bundle::{Bundle, PublicKey, Signature, Tensor, check_trust};
-use dynamax_config::{Backend, Board, DeviceConfig, ExitMode, show_bytes};
+use dynamax_config::{Board, DeviceConfig, ExitMode, show_bytes};
 use dynamax_engine::model::fit;
 use dynamax_session::{Contents, Options, Source, keys, settings};
 use dynamax_slots::{Directory, Slot, Slots, Start};
+
+use crate::backend;
 
 /// Starts on trial until the bundle before comes back.
 pub(crate) const MOST_STARTS: u32 = 3;
@@ -34,10 +36,7 @@ impl Settled {
     }
 
     fn new(config: DeviceConfig) -> Result<Self> {
-        ensure!(
-            config.device.backend == Backend::Cpu,
-            "[device] backend: this build executes on the cpu; write backend = \"cpu\""
-        );
+        backend::check(&config.device)?;
         let board = Board::named(&config.device.board)
             .map_err(|problem| anyhow::anyhow!("[device] board: {problem}"))?;
         let mut trusted = Vec::new();

@@ -10,6 +10,7 @@
 //! ```
 
 mod api;
+mod backend;
 mod check;
 mod health;
 mod heap;

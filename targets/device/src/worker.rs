@@ -13,6 +13,7 @@ use dynamax_session::traffic::Ladder;
 use dynamax_session::{Chat, Generator, Metering, Session, Stops, Text, TextStream};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 
+use crate::backend;
 use crate::heap;
 use crate::job::{Budget, Event, Job, Piece, Prompt, Said, Summary, Task};
 use crate::live::{Live, Loaded};
@@ -48,7 +49,8 @@ fn serve(
     queue: &mut Receiver<Work>,
     live: &Arc<Live>,
 ) -> Result<Option<(Ready, Settled)>> {
-    let session = Session::open(&ready.source, &settled.options())?;
+    let mut session = Session::open(&ready.source, &settled.options())?;
+    backend::put(&mut session, &ready.source, &settled.config.device)?;
     let text = Text::of(&session.bundle)?.without_memory();
     let chat = Chat::of(&session.bundle, &text)?;
     let mut memory = session.memory();

@@ -10,6 +10,7 @@
 //! ```
 
 mod agreement;
+mod backend;
 mod board;
 mod commands;
 mod eval;

@@ -17,12 +17,32 @@ use dynamax_session::modes::in_mode_of_now;
 use dynamax_session::traffic::Ladder;
 use dynamax_session::{Contents, Options, Rounds, Session, Source};
 
+use crate::backend;
+
 /// Which executor runs the Program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Backend {
     /// Quantized kernels over one planned block of memory.
     #[default]
     Cpu,
+    /// The same kernels as operators of Burn's CPU backend.
+    Flex,
+    /// The same on the CPU backend that Burn had before; in builds with feature `ndarray`.
+    Ndarray,
+    /// A GPU; in builds with feature `wgpu`.
+    Wgpu,
+}
+
+impl Backend {
+    /// Its name in `device.toml`.
+    fn config(self) -> dynamax_config::Backend {
+        match self {
+            Self::Cpu => dynamax_config::Backend::Cpu,
+            Self::Flex => dynamax_config::Backend::Flex,
+            Self::Ndarray => dynamax_config::Backend::Ndarray,
+            Self::Wgpu => dynamax_config::Backend::Wgpu,
+        }
+    }
 }
 
 /// Where a token may leave.
@@ -69,9 +89,9 @@ impl State {
 /// Flags of every command that decodes.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DecodeArguments {
-    /// Executor.
-    #[arg(long, value_enum, default_value_t, help_heading = "Decoding")]
-    pub(crate) backend: Backend,
+    /// Executor; by default what --config says, or else `cpu`. All but `wgpu` give the same bits.
+    #[arg(long, value_enum, help_heading = "Decoding")]
+    backend: Option<Backend>,
     /// Threads; by default one for each core.
     #[arg(long, short = 't', help_heading = "Decoding")]
     pub(crate) threads: Option<NonZeroUsize>,
@@ -146,7 +166,11 @@ impl DecodeArguments {
             memory_bytes: self.memory.or(device.device.memory).map(|Bytes(limit)| limit),
             contents: if self.no_verify { Contents::Unverified } else { Contents::Verified },
         };
-        Session::open(source, &options)
+        let mut session = Session::open(source, &options)?;
+        let backend = self.backend.map_or(device.device.backend, Backend::config);
+        let fallback = device.device.fallback;
+        backend::put(&mut session, source, backend, fallback)?;
+        Ok(session)
     }
 
     /// Where the board's files are.

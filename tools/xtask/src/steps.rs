@@ -30,6 +30,7 @@ pub(crate) const STEPS: &[Step] = &[
         run: qemu::run,
     },
     Step { name: "doc", what: "the documentation builds and its links resolve", run: doc },
+    Step { name: "wgpu", what: "the same tokens on a GPU, or on Mesa's software one", run: wgpu },
     Step { name: "ndarray", what: "the operators on Burn's other CPU backend", run: ndarray },
 ];
 
@@ -51,7 +52,11 @@ fn bare() -> Result<()> {
 }
 
 fn clippy() -> Result<()> {
-    cargo(&["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    // With all backends: nothing that is built here is used by another step.
+    let backends = "dynamax/wgpu,dynamaxd/flex,dynamaxd/wgpu";
+    let mut arguments = vec!["clippy", "--release", "--workspace", "--all-targets"];
+    arguments.extend(["--features", backends, "--", "-D", "warnings"]);
+    cargo(&arguments)
 }
 
 fn test() -> Result<()> {
@@ -74,6 +79,12 @@ fn doc() -> Result<()> {
     cargo(&["doc", "--release", "--workspace", "--no-deps", "--document-private-items"])
 }
 
+/// A GPU that is missing is a failure here.
+fn wgpu() -> Result<()> {
+    let arguments = ["test", "--release", "-p", "dynamax-wgpu", "--features", "vulkan"];
+    cargo_with(&arguments, &[("DYNAMAX_NEEDS_GPU", "1")])
+}
+
 /// Last, because another set of features builds Burn once more.
 fn ndarray() -> Result<()> {
     cargo(&["test", "--release", "-p", "dynamax-burn", "--features", "ndarray"])
@@ -81,10 +92,16 @@ fn ndarray() -> Result<()> {
 
 /// Runs cargo in the workspace.
 fn cargo(arguments: &[&str]) -> Result<()> {
+    cargo_with(arguments, &[])
+}
+
+/// The same with variables set.
+fn cargo_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     println!("$ cargo {}", arguments.join(" "));
     let status = Command::new(cargo)
         .args(arguments)
+        .envs(variables.iter().copied())
         .current_dir(tidy::root())
         .status()
         .context("cargo cannot be run")?;

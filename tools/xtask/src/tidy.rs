@@ -13,7 +13,7 @@ pub(crate) fn root() -> &'static Path {
 }
 
 /// Which of our crates each may use. Dependencies point one way: host-only code never enters the runtime.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("dynamax-bundle", &[]),
     ("dynamax-plan", &[]),
     ("dynamax-kernels", &[]),
@@ -32,6 +32,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ),
     ("dynamax-slots", &["dynamax-bundle"]),
     ("dynamax-burn", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine"]),
+    ("dynamax-wgpu", &["dynamax-bundle", "dynamax-kernels", "dynamax-engine"]),
     (
         "dynamax-models",
         &["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine", "dynamax-burn"],
@@ -50,6 +51,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "dynamax-slots",
             "dynamax-burn",
             "dynamax-models",
+            "dynamax-wgpu",
         ],
     ),
     (
@@ -61,13 +63,15 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "dynamax-config",
             "dynamax-session",
             "dynamax-slots",
+            "dynamax-burn",
+            "dynamax-wgpu",
         ],
     ),
     ("xtask", &[]),
 ];
 
 /// Crates that never see Burn.
-const WITHOUT_BURN: [&str; 10] = [
+const WITHOUT_BURN: [&str; 11] = [
     "dynamax-bundle",
     "dynamax-plan",
     "dynamax-kernels",
@@ -76,6 +80,7 @@ const WITHOUT_BURN: [&str; 10] = [
     "dynamax-config",
     "dynamax-session",
     "dynamax-slots",
+    "dynamax-wgpu",
     "dynamaxd",
     "dynamax-tests",
 ];

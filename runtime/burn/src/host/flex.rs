@@ -8,6 +8,7 @@ use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 
 use super::*;
+use crate::stored::MatrixShape;
 
 impl Host for Flex {
     fn floats(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]> {
@@ -15,6 +16,24 @@ impl Host for Flex {
             || Cow::Owned(tensor.clone().into_data().iter::<f32>().collect()),
             Cow::Borrowed,
         )
+    }
+
+    fn into_floats(tensor: FloatTensor<Self>) -> Vec<f32> {
+        let numbers = tensor.into_data().try_into_vec();
+        numbers.unwrap_or_else(|error| panic!("operators read f32: {error:?}"))
+    }
+
+    fn bytes(tensor: &IntTensor<Self>) -> &[u8] {
+        tensor.storage()
+    }
+
+    fn into_halves(tensor: IntTensor<Self>) -> Vec<u16> {
+        let numbers = tensor.into_data().try_into_vec();
+        numbers.unwrap_or_else(|error| panic!("a cache of halves holds u16: {error:?}"))
+    }
+
+    fn halves(numbers: Vec<u16>, shape: [usize; 2]) -> IntTensor<Self> {
+        FlexTensor::from_data(TensorData::new(numbers, shape))
     }
 
     fn integers(tensor: IntTensor<Self>) -> Vec<i64> {
@@ -27,3 +46,4 @@ impl Host for Flex {
 }
 
 implement_operators!(Flex);
+implement_stored!(Flex);

@@ -2,11 +2,12 @@
 
 use dynamax_kernels::format::{ALIGN, PANEL};
 use dynamax_kernels::ops::{
-    Attention, CacheMut, CausalConv, ConvActivation, SelectiveScan, SsdShape, StateSpaceDual,
+    Attention, CacheMut, CausalConv, ConvActivation, SelectiveScan, Span, SsdShape, StateSpaceDual,
 };
-use dynamax_kernels::view::{ColumnsMut, Rows};
+use dynamax_kernels::view::{ColumnsMut, LANES, Rows};
 use dynamax_kernels::{Format, Input, Isa, Matrix, pack_panel};
 
+use super::share::{pieces, share};
 use crate::ops::{Activation, AttentionShape, DualShape};
 
 /// Looks up rows of a table.
@@ -97,27 +98,67 @@ pub(super) fn linear(x: Rows<'_>, weight: Rows<'_>, bias: Option<&[f32]>) -> Vec
 }
 
 /// `caches` are `[capacity, n_kv_heads · head_dim]` in size, and ordered by head.
-pub(super) fn attention(
+pub(super) fn attention<N: Number>(
     [q, k, v]: [Rows<'_>; 3],
-    caches: [Vec<f32>; 2],
+    caches: [Vec<N>; 2],
     capacity: usize,
     position: u32,
     shape: AttentionShape,
-) -> (Vec<f32>, [Vec<f32>; 2]) {
+) -> (Vec<f32>, [Vec<N>; 2]) {
     let AttentionShape { n_heads, n_kv_heads, window, scale } = shape;
     let window = u32::try_from(window).unwrap_or_else(|_| panic!("attention: window {window}"));
     let op = Attention { q, k, v, position, window, n_heads, n_kv_heads, scale };
     let mut out = vec![0.0; q.len() * q.width()];
     let [mut k_cache, mut v_cache] = caches;
-    Isa::detect().attention(
-        &op,
+    let (per_head, width) = (k_cache.len() / n_kv_heads, q.width() / n_kv_heads);
+    let columns = ColumnsMut::new(&mut out, q.len(), q.width(), q.width());
+    let read = q.len() * (position as usize + q.len()) * k.width() * 2 * size_of::<N>();
+    share(
         0..n_kv_heads,
-        capacity,
-        CacheMut::F32(&mut k_cache),
-        CacheMut::F32(&mut v_cache),
-        &mut ColumnsMut::new(&mut out, q.len(), q.width(), q.width()),
+        pieces(read),
+        (&mut *k_cache, &mut *v_cache, columns),
+        &|(keys, values, out), heads| {
+            let (keys, more_keys) = keys.split_at_mut(heads * per_head);
+            let (values, more_values) = values.split_at_mut(heads * per_head);
+            let (out, more) = out.split_at(heads * width);
+            ((keys, values, out), (more_keys, more_values, more))
+        },
+        &|heads, (keys, values, mut out)| {
+            let (keys, values) = (N::cache(keys), N::cache(values));
+            Isa::detect().attention(&op, heads, capacity, keys, values, &mut out);
+        },
     );
     (out, [k_cache, v_cache])
+}
+
+/// Appends rows to a cache without attending.
+pub(super) fn append<N: Number>(
+    rows: Rows<'_>,
+    mut cache: Vec<N>,
+    position: u32,
+    n_kv_heads: usize,
+) -> Vec<N> {
+    let (head_dim, capacity) = (rows.width() / n_kv_heads, cache.len() / rows.width());
+    let heads = 0..n_kv_heads;
+    Isa::detect().append(rows, head_dim, position, heads, capacity, N::cache(&mut cache));
+    cache
+}
+
+/// A number of a cache.
+pub(super) trait Number: Sized + Send {
+    fn cache(numbers: &mut [Self]) -> CacheMut<'_>;
+}
+
+impl Number for f32 {
+    fn cache(numbers: &mut [Self]) -> CacheMut<'_> {
+        CacheMut::F32(numbers)
+    }
+}
+
+impl Number for u16 {
+    fn cache(numbers: &mut [Self]) -> CacheMut<'_> {
+        CacheMut::F16(numbers)
+    }
 }
 
 pub(super) fn causal_conv(
@@ -125,34 +166,52 @@ pub(super) fn causal_conv(
     weight: Rows<'_>,
     bias: Option<&[f32]>,
     mut state: Vec<f32>,
-    activation: Activation,
+    (span, activation): (Span, Activation),
 ) -> (Vec<f32>, Vec<f32>) {
-    let channels = x.width();
+    let (channels, rows) = (x.width(), span.answered(x.len()));
     let activation = match activation {
         Activation::Identity => ConvActivation::Identity,
         Activation::Silu => ConvActivation::Silu,
     };
-    let mut out = vec![0.0; x.len() * channels];
-    Isa::detect().causal_conv(
+    let mut out = vec![0.0; rows * channels];
+    Isa::detect().causal_conv_span(
         &CausalConv { x, weight, bias, activation },
+        span,
         &mut ColumnsMut::new(&mut state, weight.len() - 1, channels, channels),
-        &mut ColumnsMut::new(&mut out, x.len(), channels, channels),
+        &mut ColumnsMut::new(&mut out, rows, channels, channels),
     );
     (out, state)
 }
 
 pub(super) fn selective_scan(
-    [x, dt, bc, a_log]: [Rows<'_>; 4],
+    [x, dt, bc, a]: [Rows<'_>; 4],
     d: &[f32],
     mut state: Vec<f32>,
+    span: Span,
 ) -> (Vec<f32>, Vec<f32>) {
-    let (d_inner, d_state) = (x.width(), a_log.len());
-    let a: Vec<f32> = (0..d_state).flat_map(|row| a_log.row(row)).map(negative_exp).collect();
-    let mut out = vec![0.0; x.len() * d_inner];
-    Isa::detect().selective_scan(
-        &SelectiveScan { x, dt, bc, a: Rows::new(&a, d_state, d_inner, d_inner), d },
-        &mut ColumnsMut::new(&mut state, d_state, d_inner, d_inner),
-        &mut ColumnsMut::new(&mut out, x.len(), d_inner, d_inner),
+    let (d_inner, d_state, rows) = (x.width(), a.len(), span.answered(x.len()));
+    let mut out = vec![0.0; rows * d_inner];
+    let both = (
+        ColumnsMut::new(&mut state, d_state, d_inner, d_inner),
+        ColumnsMut::new(&mut out, rows, d_inner, d_inner),
+    );
+    // Whole lanes, so that no two threads share a cache line.
+    share(
+        0..d_inner.div_ceil(LANES),
+        pieces(x.len() * d_state * d_inner * 16),
+        both,
+        &|(state, out), lanes| {
+            let channels = lanes * LANES;
+            let (state, more_state) = state.split_at(channels);
+            let (out, more) = out.split_at(channels);
+            ((state, out), (more_state, more))
+        },
+        &|lanes, (mut state, mut out)| {
+            let channels = lanes.start * LANES..(lanes.end * LANES).min(d_inner);
+            let [x, dt, a] = [x, dt, a].map(|rows| rows.columns(channels.clone()));
+            let scan = SelectiveScan { x, dt, bc, a, d: &d[channels] };
+            Isa::detect().selective_scan_span(&scan, span, &mut state, &mut out);
+        },
     );
     (out, state)
 }
@@ -160,26 +219,36 @@ pub(super) fn selective_scan(
 pub(super) fn state_space_dual(
     xbc: Rows<'_>,
     dt: Rows<'_>,
-    [dt_bias, a_log, d]: [&[f32]; 3],
+    [dt_bias, a, d]: [&[f32]; 3],
     mut state: Vec<f32>,
-    shape: DualShape,
+    (span, shape): (Span, DualShape),
 ) -> (Vec<f32>, Vec<f32>) {
     let DualShape { n_heads, n_groups, d_state, dt_min, dt_max } = shape;
-    let head_dim = state.len() / (n_heads * d_state);
-    let a: Vec<f32> = a_log.iter().map(negative_exp).collect();
+    let per_head = state.len() / n_heads;
+    let head_dim = per_head / d_state;
     let shape = SsdShape { n_heads, n_groups, d_state, head_dim, dt_min, dt_max };
-    let d_inner = n_heads * head_dim;
-    let mut out = vec![0.0; xbc.len() * d_inner];
-    Isa::detect().state_space_dual(
-        &StateSpaceDual { xbc, dt, dt_bias, a: &a, d, shape },
+    let scan = StateSpaceDual { xbc, dt, dt_bias, a, d, shape };
+    let (d_inner, rows) = (n_heads * head_dim, span.answered(xbc.len()));
+    let mut out = vec![0.0; rows * d_inner];
+    let columns = ColumnsMut::new(&mut out, rows, d_inner, d_inner);
+    share(
         0..n_heads,
-        &mut ColumnsMut::new(&mut state, n_heads * d_state, head_dim, head_dim),
-        &mut ColumnsMut::new(&mut out, xbc.len(), d_inner, d_inner),
+        pieces(xbc.len() * state.len() * size_of::<f32>()),
+        (&mut *state, columns),
+        &|(state, out), heads| {
+            let (state, more_state) = state.split_at_mut(heads * per_head);
+            let (out, more) = out.split_at(heads * head_dim);
+            ((state, out), (more_state, more))
+        },
+        &|heads, (state, mut out)| {
+            let mut state = ColumnsMut::new(state, heads.len() * d_state, head_dim, head_dim);
+            Isa::detect().state_space_dual_span(&scan, span, heads, &mut state, &mut out);
+        },
     );
     (out, state)
 }
 
 /// `-exp(x)`, rounded once from f64: what a bundle stores in place of `a_log`.
-fn negative_exp(x: &f32) -> f32 {
-    -f64::from(*x).exp() as f32
+pub(super) fn decays(a_log: &[f32]) -> Vec<f32> {
+    a_log.iter().map(|x| -f64::from(*x).exp() as f32).collect()
 }

@@ -9,20 +9,63 @@ use burn::tensor::TensorData;
 use burn_ndarray::NdArrayTensor;
 
 use super::*;
+use crate::stored::MatrixShape;
+
+/// The numbers of a storage, in row-major order; where they lie, if nobody else has them. A macro, because the types are
+/// not named outside their crates.
+macro_rules! numbers {
+    ($storage:expr) => {{
+        let array = $storage.into_owned();
+        let (len, in_order) = (array.len(), array.is_standard_layout());
+        match array.try_into_owned_nocopy() {
+            Ok(array) if in_order => {
+                let (mut numbers, start) = array.into_raw_vec_and_offset();
+                numbers.drain(..start.unwrap_or(0));
+                numbers.truncate(len);
+                numbers
+            }
+            Ok(array) => array.iter().copied().collect(),
+            Err(array) => array.iter().copied().collect(),
+        }
+    }};
+}
 
 impl Host for NdArray {
     fn floats(tensor: &FloatTensor<Self>) -> Cow<'_, [f32]> {
         match tensor {
             NdArrayTensor::F32(storage) => {
                 let view = storage.view();
-                // The view cannot lend its numbers beyond itself, so they are copied.
-                Cow::Owned(view.iter().copied().collect())
+                view.to_slice()
+                    .map_or_else(|| Cow::Owned(view.iter().copied().collect()), Cow::Borrowed)
             }
             NdArrayTensor::F64(storage) => {
                 Cow::Owned(storage.view().iter().map(|&number| number as f32).collect())
             }
             other => panic!("operators read floats, not {other:?}"),
         }
+    }
+
+    fn into_floats(tensor: FloatTensor<Self>) -> Vec<f32> {
+        match tensor {
+            NdArrayTensor::F32(storage) => numbers!(storage),
+            other => Self::floats(&other).into_owned(),
+        }
+    }
+
+    fn bytes(tensor: &IntTensor<Self>) -> &[u8] {
+        let NdArrayTensor::U8(storage) = tensor else { panic!("bytes are not {tensor:?}") };
+        storage.view().to_slice().unwrap_or_else(|| panic!("bytes lie in a row"))
+    }
+
+    fn into_halves(tensor: IntTensor<Self>) -> Vec<u16> {
+        match tensor {
+            NdArrayTensor::U16(storage) => numbers!(storage),
+            other => panic!("a cache of halves holds u16, not {other:?}"),
+        }
+    }
+
+    fn halves(numbers: Vec<u16>, shape: [usize; 2]) -> IntTensor<Self> {
+        NdArrayTensor::from_data(TensorData::new(numbers, shape))
     }
 
     fn integers(tensor: IntTensor<Self>) -> Vec<i64> {
@@ -40,3 +83,4 @@ impl Host for NdArray {
 }
 
 implement_operators!(NdArray);
+implement_stored!(NdArray);

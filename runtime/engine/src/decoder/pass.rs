@@ -10,6 +10,7 @@ use dynamax_kernels::math::exp;
 use super::progress::{Progress, segments};
 use crate::arena::Arena;
 use crate::crew::Worker;
+use crate::device::Device;
 use crate::executor::{Log, Step};
 use crate::exits::{ExitSettings, Probed};
 use crate::model::Model;
@@ -30,6 +31,7 @@ pub(super) struct Pass<'a> {
     pub(super) exits: Option<ExitSettings>,
     /// Where the round began whose rows are drafts.
     pub(super) round: Option<u32>,
+    pub(super) device: Option<&'a dyn Device>,
 }
 
 /// What was decided about a token: written by the first worker.
@@ -158,6 +160,7 @@ impl<'a> Pass<'a> {
                 rows: (self.progress.passed(k) - start) as usize,
                 settles: false,
             }),
+            device: self.device,
         }
     }
 
@@ -222,11 +225,16 @@ impl<'a> Pass<'a> {
 
     /// What the probe of exit `k` said of the newest row.
     fn probed(&self, k: usize, exit: &Exit) -> Probed {
+        let position = self.progress.position() + self.tokens.len() as u32 - 1;
+        if let Some(device) = self.device {
+            let mut logits = [0.0; 2];
+            device.read(exit.score, 0, &mut logits);
+            return Probed { exit: k, score: settled(&logits), position };
+        }
         let grid = self.model.grid(exit.score);
         // SAFETY: written before the last barrier, and nobody writes before the next one, which waits for this worker.
         #[expect(unsafe_code, reason = "reads what another worker wrote")]
         let score = settled(unsafe { self.arena.slice(grid.offset, grid.width) });
-        let position = self.progress.position() + self.tokens.len() as u32 - 1;
         Probed { exit: k, score, position }
     }
 
@@ -272,11 +280,12 @@ impl<'a> Pass<'a> {
                 }
             }
             StateMode::Copy => {
-                let is_attention = |op: &&Op| matches!(op, Op::Attention { .. });
-                let ran = &program.ops[..usize::from(program.segments[deeper.start - 1].end_op)];
-                let skipped = &program.ops[ran.len()..program.head().start];
-                if let Some(from) = ran.iter().rev().find(is_attention) {
-                    for to in skipped.iter().filter(is_attention) {
+                let is_attention =
+                    |step: &usize| matches!(program.ops[*step], Op::Attention { .. });
+                let ran = usize::from(program.segments[deeper.start - 1].end_op);
+                let mut skipped = ran..program.head().start;
+                if let Some(from) = (0..ran).rev().find(is_attention) {
+                    while let Some(to) = skipped.find(is_attention) {
                         step.copy_caches(from, to, worker);
                     }
                 }

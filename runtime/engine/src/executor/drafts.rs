@@ -9,16 +9,19 @@ use crate::crew::Worker;
 
 /// What was logged in a round of drafts before a step.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Log {
+pub struct Log {
     /// Rows: the token that is certain, and drafts.
-    pub(crate) rows: usize,
+    pub rows: usize,
     /// The drafts among them were right: states go over them for good.
-    pub(crate) settles: bool,
+    pub settles: bool,
 }
 
 impl Step<'_> {
     /// Moves all states over the drafts that were logged, which were right.
     pub(crate) fn settle(&self, worker: Worker<'_>) {
+        if let Some(device) = self.device {
+            return device.settle(&self.job());
+        }
         for op in self.model.program().ops {
             let is_recurrence = matches!(
                 op,
@@ -47,19 +50,25 @@ impl Step<'_> {
 
     /// What a recurrence answers and keeps of these rows. The first row of a round is no draft: states keep it at once.
     pub(super) fn span(&self) -> Span {
-        match self.log {
-            None => Span::all(self.rows),
-            Some(Log { rows: 0, .. }) => Span { replayed: 0, kept: 1 },
-            Some(log) => {
-                let kept = if log.settles { log.drafts() } else { 0 };
-                Span { replayed: log.drafts(), kept }
-            }
-        }
+        self.log.map_or(Span::all(self.rows), Log::span)
     }
 }
 
 impl Log {
-    fn drafts(self) -> usize {
+    /// Drafts that a state has not gone over.
+    #[must_use]
+    pub fn drafts(self) -> usize {
         self.rows.saturating_sub(1)
+    }
+
+    /// What a recurrence answers and keeps of the drafts and the rows behind them.
+    #[must_use]
+    pub fn span(self) -> Span {
+        match self {
+            Self { rows: 0, .. } => Span { replayed: 0, kept: 1 },
+            Self { settles, .. } => {
+                Span { replayed: self.drafts(), kept: if settles { self.drafts() } else { 0 } }
+            }
+        }
     }
 }

@@ -15,6 +15,9 @@ impl Step<'_> {
     /// Barriers are those of the whole schedule: what is left out must not let a worker run ahead into memory that
     /// another still reads.
     pub(crate) fn propagate(&self, ops: Range<usize>, worker: Worker<'_>) {
+        if let Some(device) = self.device {
+            return device.propagate(&self.job(), ops);
+        }
         for Item { work, barrier, .. } in Schedule::new(self.model.program(), ops) {
             if barrier {
                 worker.wait();
@@ -71,11 +74,15 @@ impl Step<'_> {
 
     /// Copies the newest keys and values of one attention operator to the same place of another's caches
     /// (arXiv 2504.20922). Both have caches of one shape but for their length.
-    pub(crate) fn copy_caches(&self, from: &Op, to: &Op, worker: Worker<'_>) {
+    pub(crate) fn copy_caches(&self, from: usize, to: usize, worker: Worker<'_>) {
+        if let Some(device) = self.device {
+            return device.copy_caches(&self.job(), from, to);
+        }
+        let ops = self.model.program().ops;
         let (
             Op::Attention { k_cache: from_k, v_cache: from_v, n_kv_heads, .. },
             Op::Attention { k_cache: to_k, v_cache: to_v, .. },
-        ) = (*from, *to)
+        ) = (ops[from], ops[to])
         else {
             return;
         };

@@ -78,6 +78,7 @@ struct Report {
     load_ms: f64,
     threads: usize,
     isa: &'static str,
+    backend: &'static str,
     depth_mean: f64,
     agreement: Option<f64>,
     /// Of drafts, the share that was right; without drafts, none.
@@ -98,6 +99,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut decode = arguments.decode.clone();
     decode.context.get_or_insert((arguments.prompt + arguments.n) as u32);
     let session = decode.open(&source)?;
+    ensure!(
+        arguments.trace.is_none() || session.backend() == "cpu",
+        "--trace shows the threads of the cpu: leave out --backend {}",
+        session.backend()
+    );
     let prompt = prompt(&source, session.model().vocab_size(), arguments.prompt)?;
     let measured = measure(&session, &prompt, arguments)?;
     // Before the stream is measured, whose memory is not the model's.
@@ -123,6 +129,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         load_ms: session.load_s * 1e3,
         threads: session.threads(),
         isa: session.isa().name(),
+        backend: session.backend(),
         depth_mean: measured.depth_mean,
         agreement: measured.agreement,
         acceptance: measured.acceptance,
@@ -160,7 +167,8 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
     for _ in 0..arguments.repetitions {
         decoder.reset();
         let start = Instant::now();
-        let token = session.isa().argmax(decoder.feed(prompt)?) as u32;
+        decoder.take(prompt)?;
+        let token = decoder.best();
         prefills.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
         decode(&mut decoder, token, (prompt.len(), arguments.n), &mut depth, &mut seen)?;
@@ -248,7 +256,7 @@ fn decode(
                 staged.told = made + 1;
             }
             rounds.step(decoder, token, tokens - made - 1, seen)?;
-            token = seen.isa.argmax(decoder.logits()) as u32;
+            token = decoder.best();
         }
         let Tally { drafted, right } = rounds.end_sequence();
         seen.drafts.drafted += drafted;
@@ -258,7 +266,7 @@ fn decode(
     let decide = depth.decision(prompt as u32, tokens as u32);
     for _ in 0..tokens {
         seen.outcomes.push(decoder.step(token, &decide)?);
-        token = seen.isa.argmax(decoder.logits()) as u32;
+        token = decoder.best();
     }
     Ok(())
 }

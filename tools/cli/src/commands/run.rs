@@ -294,7 +294,7 @@ fn report(
         latency_ms_p99: quantile(&latencies_ms, 0.99),
         planned_bytes: session.model().sizes().total_bytes(),
         peak_rss_bytes: machine::peak_rss_bytes(),
-        backend: "cpu",
+        backend: session.backend(),
         isa: session.isa().name(),
         threads: session.threads(),
     }
