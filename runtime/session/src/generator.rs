@@ -98,7 +98,7 @@ impl Outcome {
         first_token_ms: 0.0,
         revealed: 0,
         agreed: 0,
-        drafts: Tally { drafted: 0, right: 0 },
+        drafts: Tally::NONE,
         verified: false,
     };
 

@@ -33,20 +33,59 @@ struct Spent {
     energy: Option<Microjoules>,
 }
 
-/// Drafts so far.
+/// Most drafts of a round.
+pub const MOST_DRAFTS: usize = 16;
+
+/// Drafts so far, by their place in a round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// All of them.
-    pub drafted: u64,
-    /// Those that the last layer said too.
-    pub right: u64,
+    drafted: [u64; MOST_DRAFTS],
+    right: [u64; MOST_DRAFTS],
 }
 
 impl Tally {
+    /// None yet.
+    pub const NONE: Self = Self { drafted: [0; MOST_DRAFTS], right: [0; MOST_DRAFTS] };
+
+    /// Counts a round.
+    fn add_round(&mut self, drafted: usize, right: usize) {
+        self.drafted.iter_mut().take(drafted).for_each(|count| *count += 1);
+        self.right.iter_mut().take(right).for_each(|count| *count += 1);
+    }
+
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        for place in 0..MOST_DRAFTS {
+            self.drafted[place] += other.drafted[place];
+            self.right[place] += other.right[place];
+        }
+    }
+
+    /// All drafts.
+    #[must_use]
+    pub fn drafted(&self) -> u64 {
+        self.drafted.iter().sum()
+    }
+
+    /// Those that the last layer said too.
+    #[must_use]
+    pub fn right(&self) -> u64 {
+        self.right.iter().sum()
+    }
+
     /// Share of the drafts that were right.
     #[must_use]
     pub fn acceptance(&self) -> Option<f64> {
-        (self.drafted > 0).then(|| self.right as f64 / self.drafted as f64)
+        let drafted = self.drafted();
+        (drafted > 0).then(|| self.right() as f64 / drafted as f64)
+    }
+
+    /// The same by the place in a round: a draft behind a wrong one is wrong.
+    pub fn acceptance_by_place(&self) -> impl Iterator<Item = f64> + use<> {
+        let places = self.drafted.into_iter().zip(self.right);
+        places
+            .take_while(|(drafted, _)| *drafted > 0)
+            .map(|(drafted, right)| right as f64 / drafted as f64)
     }
 }
 
@@ -68,7 +107,7 @@ impl Rounds {
     /// Drafts as the governor of a budget in mode `verified` says.
     #[must_use]
     pub fn new(budget: Budget) -> Self {
-        let (drafts, segments) = (Vec::with_capacity(16), Vec::with_capacity(16));
+        let (drafts, segments) = (Vec::with_capacity(MOST_DRAFTS), Vec::with_capacity(MOST_DRAFTS));
         Self { budget, drafts, segments, right: 0, spent: None, tally: Tally::default() }
     }
 
@@ -126,7 +165,7 @@ impl Rounds {
         if running.decision().stop {
             return Ok(false);
         }
-        let most = room.min(running.decision().draft_length.into());
+        let most = room.min(running.decision().draft_length.into()).min(MOST_DRAFTS);
         let spent = if most == 0 {
             plain(decoder, token, drafter)?
         } else {
@@ -174,8 +213,7 @@ impl Rounds {
                 revealed: Some(Revealed { agreed: agreed as u16, of: of as u16 }),
                 ..Sample::new(exit, microseconds(spent.elapsed))
             });
-            self.tally.drafted += of as u64;
-            self.tally.right += agreed as u64;
+            self.tally.add_round(of, agreed);
         }
         self.drafts.clear();
         self.segments.clear();
@@ -204,5 +242,25 @@ impl Spent {
         if let Some(energy) = drafter.stepped(outcome, elapsed) {
             self.energy = Some(Microjoules(self.energy.map_or(0, |sum| sum.0) + energy.0));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drafts_are_counted_by_their_place() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.acceptance(), None, "nothing was drafted");
+        tally.add_round(3, 3);
+        tally.add_round(3, 1);
+        tally.add_round(2, 0);
+        assert_eq!((tally.drafted(), tally.right()), (8, 4), "all together");
+        let places: Vec<f64> = tally.acceptance_by_place().collect();
+        assert_eq!(places, [2.0 / 3.0, 1.0 / 3.0, 0.5], "first, second, third");
+        let mut twice = tally;
+        twice.add(&tally);
+        assert_eq!(twice.acceptance(), tally.acceptance(), "the same shares");
     }
 }

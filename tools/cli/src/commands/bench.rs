@@ -258,9 +258,7 @@ fn decode(
             rounds.step(decoder, token, tokens - made - 1, seen)?;
             token = decoder.best();
         }
-        let Tally { drafted, right } = rounds.end_sequence();
-        seen.drafts.drafted += drafted;
-        seen.drafts.right += right;
+        seen.drafts.add(&rounds.end_sequence());
         return Ok(());
     }
     let decide = depth.decision(prompt as u32, tokens as u32);
@@ -306,10 +304,10 @@ impl Seen {
         let (left, full): (Vec<&Outcome>, Vec<&Outcome>) =
             self.outcomes.iter().partition(|outcome| usize::from(outcome.segment) < last);
         let early: f64 = left.iter().map(|outcome| depth(outcome)).sum();
-        if self.drafts.drafted == 0 {
+        if self.drafts.drafted() == 0 {
             return (early + full.len() as f64) / tokens;
         }
-        let right = self.drafts.right as f64;
+        let right = self.drafts.right() as f64;
         (early / left.len() as f64 * right + (tokens - right)) / tokens
     }
 

@@ -330,6 +330,11 @@ fn show_modes(report: &Report) -> Result<()> {
             100.0 * mode.time_saved
         )?;
     }
+    for mode in report.modes.iter().filter(|mode| !mode.acceptance_by_place.is_empty()) {
+        let places: Vec<String> =
+            mode.acceptance_by_place.iter().map(|share| format!("{:.1}", 100.0 * share)).collect();
+        writeln!(out, "drafts right, by their place in a round: {} %", places.join(", "))?;
+    }
     if let Some(oracle) = &report.oracle {
         writeln!(
             out,

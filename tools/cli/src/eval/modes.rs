@@ -27,8 +27,13 @@ pub(crate) fn ways(
     sweep: Option<usize>,
 ) -> Result<Vec<Way>> {
     let mut ways = vec![Way { mode: Mode::full_depth(), depth: Depth::Full }];
-    if let Depth::Fixed(fixed) = decode.steady_depth(session)? {
-        ways.push(way(session, fixed));
+    match decode.steady_depth(session)? {
+        Depth::Fixed(fixed) => ways.push(way(session, fixed)),
+        depth @ Depth::Verified(_) => {
+            let mode = Mode { exit: "verified".into(), ..Mode::full_depth() };
+            ways.push(Way { mode, depth });
+        }
+        Depth::Full | Depth::Budget(_) => {}
     }
     let Some(count) = sweep else { return Ok(ways) };
     ensure!(!session.model().program().exits.is_empty(), ExitError::NoExits);

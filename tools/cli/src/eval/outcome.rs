@@ -2,6 +2,7 @@
 
 use super::example::Scores;
 use super::runner::Generation;
+use dynamax_session::rounds::Tally;
 
 /// The answer to one example.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,9 +48,16 @@ impl Outcome {
         count(self.answers.iter().flat_map(|answer| &answer.said.exits), segments)
     }
 
-    /// Tokens whose steps reached each segment.
-    pub(crate) fn tokens_per_reach(&self, segments: usize) -> Vec<u64> {
+    /// Steps that reached each segment.
+    pub(crate) fn steps_per_reach(&self, segments: usize) -> Vec<u64> {
         count(self.answers.iter().flat_map(|answer| &answer.said.reach), segments)
+    }
+
+    /// Tokens that were drafted.
+    pub(crate) fn drafts(&self) -> Tally {
+        let mut all = Tally::NONE;
+        self.answers.iter().for_each(|answer| all.add(&answer.said.drafts));
+        all
     }
 
     /// Seconds a token; 0 without tokens.
@@ -98,6 +106,7 @@ pub(super) mod tests {
                 tokens: tokens.into(),
                 exits: exits.into(),
                 reach: exits.into(),
+                drafts: Tally::NONE,
                 seconds: 0.5,
             },
             was_cut: score > 0.5,

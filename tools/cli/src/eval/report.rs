@@ -112,6 +112,10 @@ pub(crate) struct ModeReport {
     pub(crate) flops_saved: f64,
     /// Share of the bytes of weights that were not read.
     pub(crate) bytes_saved: f64,
+    /// Of drafts, the share that was right; by their place in a round, too.
+    pub(crate) acceptance: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) acceptance_by_place: Vec<f64>,
     /// Share of the seconds a token; negative if it became slower.
     pub(crate) time_saved: f64,
     /// Tokens that left behind each segment; the last is full depth.
@@ -138,10 +142,11 @@ pub(crate) struct Oracle {
 impl Oracle {
     /// The oracle that lets so many tokens leave behind each segment.
     pub(crate) fn new(ladder: &Ladder, tokens_per_exit: Vec<u64>) -> Self {
+        let tokens = tokens_per_exit.iter().sum();
         Self {
             depth_mean: ladder.depth_mean(&tokens_per_exit),
-            flops_saved: ladder.saved(&tokens_per_exit, |cost| cost.flops),
-            bytes_saved: ladder.saved(&tokens_per_exit, |cost| cost.bytes),
+            flops_saved: ladder.saved(&tokens_per_exit, tokens, |cost| cost.flops),
+            bytes_saved: ladder.saved(&tokens_per_exit, tokens, |cost| cost.bytes),
             tokens_per_exit,
         }
     }
@@ -152,7 +157,11 @@ impl ModeReport {
     pub(crate) fn new(mode: Mode, ladder: &Ladder, outcome: &Outcome, full: &Outcome) -> Self {
         let segments = ladder.rungs.len();
         let (tokens_per_exit, reached) =
-            (outcome.tokens_per_exit(segments), outcome.tokens_per_reach(segments));
+            (outcome.tokens_per_exit(segments), outcome.steps_per_reach(segments));
+        let tokens = tokens_per_exit.iter().sum();
+        let drafts = outcome.drafts();
+        // A draft that was wrong went through all layers too, and every draft through two heads.
+        let rows = if drafts.drafted() > 0 { &reached } else { &tokens_per_exit };
         let (seconds, seconds_full) = (outcome.seconds_per_token(), full.seconds_per_token());
         let rate = |numerator: f64, of: f64| if of > 0.0 { numerator / of } else { 0.0 };
         Self {
@@ -161,8 +170,11 @@ impl ModeReport {
             accuracy_full: full.accuracy(),
             agreement: outcome.agreement(full),
             depth_mean: ladder.depth_mean(&tokens_per_exit),
-            flops_saved: ladder.saved(&tokens_per_exit, |cost| cost.flops),
-            bytes_saved: ladder.saved(&reached, |cost| cost.bytes),
+            flops_saved: ladder.saved(rows, tokens, |cost| cost.flops)
+                - ladder.heads(drafts.drafted(), tokens),
+            bytes_saved: ladder.saved(&reached, tokens, |cost| cost.bytes),
+            acceptance: drafts.acceptance(),
+            acceptance_by_place: drafts.acceptance_by_place().collect(),
             time_saved: rate(seconds_full - seconds, seconds_full),
             tokens_per_exit,
             tokens_per_s: rate(1.0, seconds),
@@ -242,16 +254,28 @@ impl Ladder {
             .unwrap_or(1.0)
     }
 
-    /// Share of a cost that was saved.
-    fn saved(&self, tokens_per_exit: &[u64], of: impl Fn(&Cost) -> f64) -> f64 {
-        let full = self.rungs.iter().map(|rung| of(&rung.run)).sum::<f64>() + of(&self.head);
+    /// Of a token at full depth, the whole of a cost.
+    fn full(&self, of: impl Fn(&Cost) -> f64) -> f64 {
+        self.rungs.iter().map(|rung| of(&rung.run)).sum::<f64>() + of(&self.head)
+    }
+
+    /// The arithmetic of some heads, in tokens at full depth, for each of some tokens.
+    fn heads(&self, heads: u64, tokens: u64) -> f64 {
+        heads as f64 * self.head.flops / (self.full(|cost| cost.flops) * tokens.max(1) as f64)
+    }
+
+    /// Share of a cost that was saved by steps that went so far and yielded so many tokens.
+    fn saved(&self, steps_per_exit: &[u64], tokens: u64, of: impl Fn(&Cost) -> f64) -> f64 {
+        let full = self.full(&of);
         let paid = |exit: usize| {
             let (run, skipped) = self.rungs.split_at(exit + 1);
             run.iter().map(|rung| of(&rung.run) + of(&rung.probe)).sum::<f64>()
                 + skipped.iter().map(|rung| of(&rung.skipped)).sum::<f64>()
                 + of(&self.head)
         };
-        mean(tokens_per_exit, paid).map_or(0.0, |paid| 1.0 - paid / full)
+        let steps: u64 = steps_per_exit.iter().sum();
+        let of_token = |paid| paid * steps as f64 / tokens.max(1) as f64;
+        mean(steps_per_exit, paid).map_or(0.0, |paid| 1.0 - of_token(paid) / full)
     }
 }
 

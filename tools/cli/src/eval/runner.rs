@@ -1,9 +1,11 @@
 //! What answers: a model at full depth, or one whose tokens may leave early.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use dynamax_engine::{Decoder, Line, Sampler, Sampling};
+use dynamax_engine::{Decoder, Line, Outcome, Probed, Sampler, Sampling};
+use dynamax_governor::Microjoules;
+use dynamax_session::rounds::{Drafter, Tally};
 
 use dynamax_session::{Depth, Session};
 
@@ -14,8 +16,11 @@ pub(crate) struct Generation {
     pub(crate) tokens: Vec<u32>,
     /// For each, the segment behind which it left; the last segment is full depth.
     pub(crate) exits: Vec<u16>,
-    /// For each, the last segment whose weights were read to decide it: further where rows were caught up.
+    /// For each step that decided them, the last segment whose weights were read: further where rows were caught up. Where
+    /// tokens were drafted, there may be more steps than tokens, or fewer.
     pub(crate) reach: Vec<u16>,
+    /// Tokens that were drafted.
+    pub(crate) drafts: Tally,
     /// Seconds that deciding them took; reading the prompt is not counted.
     pub(crate) seconds: f64,
 }
@@ -98,11 +103,42 @@ impl<'s> Model<'s> {
         Ok(Generation::default())
     }
 
+    /// Feeds a token, and returns the segment that what follows it was decided behind.
+    fn step(
+        &mut self,
+        token: u32,
+        room: usize,
+        decide: &(impl Fn(Probed) -> bool + Sync),
+        drafting: &mut Drafting<'_, '_>,
+    ) -> Result<u16> {
+        if let Depth::Verified(rounds) = &mut self.depth {
+            rounds.step(&mut self.decoder, token, room, drafting)?;
+            return Ok(self.last_segment);
+        }
+        let outcome = self.decoder.step(token, decide)?;
+        drafting.1.push(outcome.reach);
+        Ok(outcome.segment)
+    }
+
     /// Notes that a token was decided at full depth.
     fn full(&self, said: &mut Generation, token: u32) {
         said.tokens.push(token);
         said.exits.push(self.last_segment);
         said.reach.push(self.last_segment);
+    }
+}
+
+/// Drafts with a sampler, and notes how far each step reached.
+struct Drafting<'d, 's>(&'d mut Sampler<'s>, &'d mut Vec<u16>);
+
+impl Drafter for Drafting<'_, '_> {
+    fn draft(&mut self, logits: &[f32], drafts: &[u32]) -> u32 {
+        self.0.draft(logits, drafts)
+    }
+
+    fn stepped(&mut self, outcome: &Outcome, _: Duration) -> Option<Microjoules> {
+        self.1.push(outcome.reach);
+        None
     }
 }
 
@@ -125,29 +161,43 @@ impl Runner for Model<'_> {
         let mut sampler = Sampler::new(self.sampling, vocab_size, &mut memory);
         sampler.see(prompt);
         let start = Instant::now();
-        let (mut exit, mut reach) = (self.last_segment, self.last_segment);
+        if let Depth::Verified(rounds) = &mut self.depth {
+            rounds.begin_sequence();
+        }
+        let (mut exit, mut reach) = (self.last_segment, vec![self.last_segment]);
         while said.tokens.len() < most {
             if let Some(last) = said.tokens.last() {
-                let outcome = self.decoder.step(*last, &decide)?;
-                (exit, reach) = (outcome.segment, outcome.reach);
+                let room = most - said.tokens.len() - 1;
+                exit = self.step(*last, room, &decide, &mut Drafting(&mut sampler, &mut reach))?;
             }
             let next = sampler.choose(self.decoder.logits());
+            if let Depth::Verified(rounds) = &self.depth {
+                exit = rounds.drafted_behind(next).unwrap_or(self.last_segment);
+            }
             if eos.contains(next) {
                 break;
             }
             said.tokens.push(next);
             said.exits.push(exit);
-            said.reach.push(reach);
+            said.reach.append(&mut reach);
             if stop(&said.tokens) {
                 break;
             }
         }
         said.seconds = start.elapsed().as_secs_f64();
+        if let Depth::Verified(rounds) = &mut self.depth {
+            said.drafts = rounds.end_sequence();
+        }
         self.sampler_memory = memory;
         Ok(said)
     }
 
     fn score(&mut self, prompt: &[u32], continuation: &[u32]) -> Result<Scored> {
+        ensure!(
+            !matches!(self.depth, Depth::Verified(_)),
+            "--exit verified drafts what is generated, and this task scores given text: take coqa, triviaqa, or the CSV of \
+             truthfulqa; for speed alone, dynamax bench --exit verified"
+        );
         let (first, fed) =
             continuation.first().zip(continuation.split_last()).context("an empty continuation")?;
         let isa = self.session.isa();

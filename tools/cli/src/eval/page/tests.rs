@@ -23,6 +23,8 @@ fn measured(mode: Mode, boldness: f64, hurt: f64) -> ModeReport {
         depth_mean: 1.0 - 0.45 * boldness,
         flops_saved: 0.40 * boldness,
         bytes_saved: 0.38 * boldness,
+        acceptance: None,
+        acceptance_by_place: Vec::new(),
         time_saved: 0.33 * boldness,
         tokens_per_exit: vec![early, middle, 200, 2000 - 200 - early - middle],
         tokens_per_s: 41.0 / (1.0 - 0.33 * boldness),
