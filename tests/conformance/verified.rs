@@ -243,8 +243,13 @@ fn answers_of_the_demos_are_those_of_full_depth() {
     let fast = Isa::available().filter(|isa| *isa != Isa::reference());
     let mut ways: Vec<(Isa, Crew<'_>)> = fast.map(|isa| (isa, Crew::Alone)).collect();
     ways.push((Isa::detect(), Crew::Team(&team)));
-    compare_demos(asked.unwrap_or(60), &ways);
-    compare_demos(8, &[(Isa::detect(), Crew::Alone), (Isa::reference(), Crew::Alone)]);
+    // Elsewhere this runs in emulation.
+    let few = if cfg!(target_arch = "x86_64") { 60 } else { 4 };
+    compare_demos(asked.unwrap_or(few), &ways);
+    compare_demos(
+        few.div_ceil(12),
+        &[(Isa::detect(), Crew::Alone), (Isa::reference(), Crew::Alone)],
+    );
 }
 
 #[test]
