@@ -22,8 +22,8 @@ const COLD: u16 = 1;
 /// Tokens of a trial.
 const TRIAL: u16 = 26;
 
-/// Rounds after which a trial is given up if it costs far more, and from which gain on it does not.
-const HOPELESS: (u16, f32) = (4, 0.8);
+/// Rounds after which a trial is given up if it gains less than this.
+const HOPELESS: [(u16, f32); 2] = [(4, 0.85), (8, 0.95)];
 
 /// Tokens without drafts before drafting is tried again: first, and at most.
 const PAUSE: (u16, u16) = (256, 4096);
@@ -193,8 +193,10 @@ impl Drafting {
             },
             Phase::Trial { rounds, tokens: before } if drafted => {
                 let (rounds, tokens) = (rounds + 1, before.saturating_add(tokens));
+                let is_hopeless =
+                    HOPELESS.iter().any(|&(after, least)| rounds >= after && gain < least);
                 match tokens >= TRIAL {
-                    _ if rounds >= HOPELESS.0 && gain < HOPELESS.1 => self.off(),
+                    _ if is_hopeless => self.off(),
                     true if gain < 1.0 => self.off(),
                     true => {
                         self.pause = PAUSE.0;
