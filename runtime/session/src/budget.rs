@@ -1,6 +1,7 @@
 //! The governor at work: what is known of a bundle and a board, turned into a decision before each token.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -21,7 +22,7 @@ pub struct Budget {
     governor: Governor,
     settings: ExitSettings,
     /// The segment that each exit stands behind.
-    segments: Vec<u8>,
+    segments: Arc<[u8]>,
     /// What has happened so far.
     events: Events,
 }
@@ -30,7 +31,7 @@ pub struct Budget {
 #[derive(Clone, Debug)]
 pub struct Running {
     decision: Decision,
-    segments: Vec<u8>,
+    segments: Arc<[u8]>,
     start: Instant,
 }
 
@@ -128,7 +129,7 @@ impl Budget {
     pub fn decide(&mut self, context: u32) -> Running {
         let decision = self.governor.decide(context);
         self.events.add(decision.events);
-        Running { decision, segments: self.segments.clone(), start: Instant::now() }
+        Running { decision, segments: Arc::clone(&self.segments), start: Instant::now() }
     }
 
     /// Learns what became of it. `energy` is what the meter says, be it a sensor or the model.

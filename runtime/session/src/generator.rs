@@ -340,19 +340,20 @@ impl<'s> Generator<'s> {
         let Depth::Verified(rounds) = &mut self.depth else { return Ok(None) };
         let context = self.decoder.position().into();
         let metering = &mut self.metering;
-        let mut drafting = Drafting { sampler, metering, context, energy: None };
+        let energy = metering.is_some().then_some(Microjoules(0));
+        let mut drafting = Drafting { sampler, metering, context, energy };
         let started = Instant::now();
         if !rounds.step(&mut self.decoder, token, room, &mut drafting)? {
             return Ok(None);
         }
         let elapsed = started.elapsed();
-        let energy_mj = drafting.energy.map_or(0.0, |energy| energy.0 as f64 / 1e3);
+        // A token that was drafted took none of its own: its round did.
+        let energy_mj = drafting.energy.map(|energy| energy.0 as f64 / 1e3);
         let segment = self.decoder.model().program().segments.len() as u16 - 1;
         let mode = rounds.budget().governor().mode();
         let steering = Some(Steering { threshold: None, mode, events: Events::NONE });
         let course = Some(Course::new(&Step::default(), elapsed, steering, None));
-        self.newest =
-            Newest { segment, energy_mj: metering.is_some().then_some(energy_mj), course };
+        self.newest = Newest { segment, energy_mj, course };
         Ok(Some(Step::default()))
     }
 
@@ -437,6 +438,7 @@ struct Drafting<'d, 's> {
     sampler: &'d mut Sampler<'s>,
     metering: &'d mut Option<Metering>,
     context: u64,
+    /// Of all steps; unknown if that of any is.
     energy: Option<Microjoules>,
 }
 
@@ -445,11 +447,11 @@ impl Drafter for Drafting<'_, '_> {
         self.sampler.draft(logits, drafts)
     }
 
-    fn stepped(&mut self, outcome: &Step, elapsed: Duration) -> Option<Microjoules> {
+    fn stepped(&mut self, outcome: &Step, asks: bool, elapsed: Duration) -> Option<Microjoules> {
         let metering = self.metering.as_mut()?;
-        let energy = metering.token(outcome, true, self.context, elapsed).ok()?;
-        self.energy = Some(Microjoules(self.energy.map_or(0, |sum| sum.0) + energy.0));
-        Some(energy)
+        let energy = metering.token(outcome, asks, self.context, elapsed).ok();
+        self.energy = self.energy.zip(energy).map(|(sum, more)| Microjoules(sum.0 + more.0));
+        energy
     }
 }
 

@@ -26,8 +26,8 @@ pub struct Rounds {
     tally: Tally,
 }
 
-/// What a round took.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a round took. Its energy is unknown if that of any of its steps is.
+#[derive(Clone, Copy, Debug)]
 struct Spent {
     elapsed: Duration,
     energy: Option<Microjoules>,
@@ -99,8 +99,8 @@ pub trait Drafter {
         false
     }
 
-    /// Hears of each step, and may say what energy it took.
-    fn stepped(&mut self, outcome: &Outcome, elapsed: Duration) -> Option<Microjoules>;
+    /// Hears of each step, whether exits were asked in it, and may say what energy it took.
+    fn stepped(&mut self, outcome: &Outcome, asks: bool, elapsed: Duration) -> Option<Microjoules>;
 }
 
 impl Rounds {
@@ -183,13 +183,13 @@ impl Rounds {
         (most, running): (usize, &Running),
         drafter: &mut impl Drafter,
     ) -> Result<Spent, StepError> {
-        let (mut token, mut spent) = (token, Spent::default());
+        let (mut token, mut spent) = (token, Spent::NOTHING);
         let always = drafter.always_leaves();
         loop {
             let (started, is_last) = (Instant::now(), self.drafts.len() == most);
             let outcome =
                 decoder.step(token, |probed| !is_last && (always || running.leave(probed)))?;
-            spent.add(&outcome, started.elapsed(), drafter);
+            spent.add((&outcome, true), started.elapsed(), drafter);
             if decoder.waiting() == 0 {
                 return Ok(spent);
             }
@@ -231,17 +231,23 @@ fn plain(
     decoder.feed(&[token])?;
     let last = decoder.model().program().segments.len() as u16 - 1;
     let outcome = Outcome { segment: last, reach: last, ..Outcome::default() };
-    let mut spent = Spent::default();
-    spent.add(&outcome, started.elapsed(), drafter);
+    let mut spent = Spent::NOTHING;
+    spent.add((&outcome, false), started.elapsed(), drafter);
     Ok(spent)
 }
 
 impl Spent {
-    fn add(&mut self, outcome: &Outcome, elapsed: Duration, drafter: &mut impl Drafter) {
+    const NOTHING: Self = Self { elapsed: Duration::ZERO, energy: Some(Microjoules(0)) };
+
+    fn add(
+        &mut self,
+        (outcome, asks): (&Outcome, bool),
+        elapsed: Duration,
+        drafter: &mut impl Drafter,
+    ) {
         self.elapsed += elapsed;
-        if let Some(energy) = drafter.stepped(outcome, elapsed) {
-            self.energy = Some(Microjoules(self.energy.map_or(0, |sum| sum.0) + energy.0));
-        }
+        let energy = drafter.stepped(outcome, asks, elapsed);
+        self.energy = self.energy.zip(energy).map(|(sum, more)| Microjoules(sum.0 + more.0));
     }
 }
 

@@ -176,9 +176,10 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
     }
     let tokens = (arguments.n * arguments.repetitions) as f64;
     let position = (arguments.prompt + arguments.n / 2) as u64;
-    let (ladder, asks) = (Ladder::of(model.program()), depth.settings().is_some());
-    let bytes: u64 =
-        seen.outcomes.iter().map(|outcome| ladder.step_bytes(outcome, asks, position)).sum();
+    let ladder = Ladder::of(model.program());
+    let step_bytes =
+        |(outcome, asks): &(Outcome, bool)| ladder.step_bytes(outcome, *asks, position);
+    let bytes: u64 = seen.outcomes.iter().map(step_bytes).sum();
     Ok(Measured {
         prefill_s: median(&mut prefills),
         decode_s: median(&mut decodes),
@@ -261,9 +262,9 @@ fn decode(
         seen.drafts.add(&rounds.end_sequence());
         return Ok(());
     }
-    let decide = depth.decision(prompt as u32, tokens as u32);
+    let (decide, asks) = (depth.decision(prompt as u32, tokens as u32), depth.settings().is_some());
     for _ in 0..tokens {
-        seen.outcomes.push(decoder.step(token, &decide)?);
+        seen.outcomes.push((decoder.step(token, &decide)?, asks));
         token = decoder.best();
     }
     Ok(())
@@ -272,7 +273,8 @@ fn decode(
 /// What was seen of all tokens.
 struct Seen {
     isa: Isa,
-    outcomes: Vec<Outcome>,
+    /// Steps, and whether exits were asked in them.
+    outcomes: Vec<(Outcome, bool)>,
     drafts: Tally,
     staged: Option<Staged>,
 }
@@ -289,8 +291,8 @@ impl Drafter for Seen {
         self.staged.is_some()
     }
 
-    fn stepped(&mut self, outcome: &Outcome, _: Duration) -> Option<Microjoules> {
-        self.outcomes.push(*outcome);
+    fn stepped(&mut self, outcome: &Outcome, asks: bool, _: Duration) -> Option<Microjoules> {
+        self.outcomes.push((*outcome, asks));
         None
     }
 }
@@ -301,8 +303,11 @@ impl Seen {
         let layers = |segment: u16| f64::from(program.segments[usize::from(segment)].layers.max(1));
         let (all, last) = (layers(program.segments.len() as u16 - 1), program.segments.len() - 1);
         let depth = |outcome: &Outcome| layers(outcome.segment) / all;
-        let (left, full): (Vec<&Outcome>, Vec<&Outcome>) =
-            self.outcomes.iter().partition(|outcome| usize::from(outcome.segment) < last);
+        let (left, full): (Vec<&Outcome>, Vec<&Outcome>) = self
+            .outcomes
+            .iter()
+            .map(|(outcome, _)| outcome)
+            .partition(|outcome| usize::from(outcome.segment) < last);
         let early: f64 = left.iter().map(|outcome| depth(outcome)).sum();
         if self.drafts.drafted() == 0 {
             return (early + full.len() as f64) / tokens;
@@ -312,7 +317,9 @@ impl Seen {
     }
 
     fn agreement(&self) -> Option<f64> {
-        let sum = |of: fn(&Outcome) -> u32| self.outcomes.iter().map(of).sum::<u32>();
+        let sum = |of: fn(&Outcome) -> u32| {
+            self.outcomes.iter().map(|(outcome, _)| of(outcome)).sum::<u32>()
+        };
         let (revealed, agreed) = (sum(|outcome| outcome.revealed), sum(|outcome| outcome.agreed));
         (revealed > 0).then(|| f64::from(agreed) / f64::from(revealed))
     }

@@ -136,7 +136,7 @@ impl Drafter for Drafting<'_, '_> {
         self.0.draft(logits, drafts)
     }
 
-    fn stepped(&mut self, outcome: &Outcome, _: Duration) -> Option<Microjoules> {
+    fn stepped(&mut self, outcome: &Outcome, _: bool, _: Duration) -> Option<Microjoules> {
         self.1.push(outcome.reach);
         None
     }
