@@ -18,9 +18,14 @@ fn main() {
         conv(isa);
         scan(isa);
         dual(isa);
-        attention(isa, [32, 8, 128], 2048, false);
-        attention(isa, [32, 8, 128], 2048, true);
-        attention(isa, [6, 2, 32], 256, true);
+        attention(isa, [32, 8, 128], 1, 2048, false);
+        attention(isa, [32, 8, 128], 1, 2048, true);
+        attention(isa, [6, 2, 32], 1, 256, true);
+        for rows in [1, 2, 4, 8, 32] {
+            attention(isa, [9, 3, 64], rows, 512, true);
+        }
+        attention(isa, [32, 8, 128], 32, 512, true);
+        attention(isa, [32, 8, 128], 32, 512, false);
     }
 }
 
@@ -132,15 +137,17 @@ fn dual(isa: Isa) {
     }
 }
 
-fn attention(isa: Isa, shape: [usize; 3], positions: usize, f16: bool) {
+/// The last rows of a prompt of so many positions.
+fn attention(isa: Isa, shape: [usize; 3], rows: usize, positions: usize, f16: bool) {
     let [n_heads, n_kv_heads, head_dim] = shape;
-    let (q, k) = (numbers(n_heads * head_dim), numbers(n_kv_heads * head_dim));
-    let mut out = vec![0.0; n_heads * head_dim];
+    let (width, kv_width) = (n_heads * head_dim, n_kv_heads * head_dim);
+    let (q, k) = (numbers(rows * width), numbers(rows * kv_width));
+    let mut out = vec![0.0; rows * width];
     let op = Attention {
-        q: Rows::new(&q, 1, q.len(), q.len()),
-        k: Rows::new(&k, 1, k.len(), k.len()),
-        v: Rows::new(&k, 1, k.len(), k.len()),
-        position: positions as u32 - 1,
+        q: Rows::new(&q, rows, width, width),
+        k: Rows::new(&k, rows, kv_width, kv_width),
+        v: Rows::new(&k, rows, kv_width, kv_width),
+        position: (positions - rows) as u32,
         window: 0,
         n_heads,
         n_kv_heads,
@@ -152,14 +159,14 @@ fn attention(isa: Isa, shape: [usize; 3], positions: usize, f16: bool) {
     let dtype = if f16 { "f16" } else { "f32" };
     time(
         isa,
-        &format!("attention {n_heads}/{n_kv_heads} x {head_dim}, {positions} {dtype}"),
+        &format!("attention {n_heads}/{n_kv_heads} x {head_dim}, {rows} of {positions} {dtype}"),
         || {
             let (keys, values) = if f16 {
                 (CacheMut::F16(&mut half_keys), CacheMut::F16(&mut half_values))
             } else {
                 (CacheMut::F32(&mut keys), CacheMut::F32(&mut values))
             };
-            let mut out = ColumnsMut::new(&mut out, 1, n_heads * head_dim, n_heads * head_dim);
+            let mut out = ColumnsMut::new(&mut out, rows, width, width);
             isa.attention(&op, 0..n_kv_heads, positions, keys, values, &mut out);
         },
     );

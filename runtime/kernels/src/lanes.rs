@@ -11,6 +11,7 @@ pub(crate) mod f16c;
 #[cfg(target_arch = "aarch64")]
 #[expect(unsafe_code, reason = "NEON intrinsics")]
 pub(crate) mod neon_half;
+pub(crate) mod wide;
 
 use crate::fma::fma;
 use crate::view::LANES;

@@ -13,7 +13,7 @@ mod selective_scan;
 mod span;
 mod state_space_dual;
 
-pub use attention::{Attention, CacheMut, cache_capacity};
+pub use attention::{Attention, Cache, CacheMut, cache_capacity};
 pub use causal_conv::{CausalConv, ConvActivation};
 pub use selective_scan::SelectiveScan;
 pub use span::{MOST_D_STATE, Span};

@@ -1,6 +1,7 @@
 //! AVX2 with FMA and F16C: x86-64 since 2013.
 
 mod linear;
+mod wide;
 
 /// Proof that this machine has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

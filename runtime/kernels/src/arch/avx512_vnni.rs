@@ -2,6 +2,7 @@
 
 pub(crate) mod attention;
 mod linear;
+mod wide;
 
 /// Proof that this machine has AVX-512 F, BW, DQ, VL and VNNI, and what [`Avx2`](super::avx2::Avx2) proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! NEON: every aarch64.
 
 pub(super) mod linear;
+mod wide;
 
 /// Proof that this machine has NEON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

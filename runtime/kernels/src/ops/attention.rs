@@ -6,17 +6,18 @@
 
 mod append;
 mod head;
+mod tile;
 
+use core::array;
 use core::ops::Range;
 
 use crate::isa::Isa;
 use crate::lanes::cached::{Cached, PortableHalf, Single};
-#[cfg(target_arch = "x86_64")]
-use crate::view::LANES;
-use crate::view::{ColumnsMut, Rows};
+use crate::view::{ColumnsMut, LANES, Rows};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use head::BLOCK;
 pub(crate) use head::Head;
+use tile::{Room, Tile};
 
 /// Operands of [`Isa::attention`], for all heads.
 ///
@@ -53,6 +54,16 @@ pub enum CacheMut<'a> {
     F16(&'a mut [u16]),
 }
 
+impl CacheMut<'_> {
+    /// The same for a while.
+    fn borrow(&mut self) -> CacheMut<'_> {
+        match self {
+            Self::F32(cache) => CacheMut::F32(cache),
+            Self::F16(cache) => CacheMut::F16(cache),
+        }
+    }
+}
+
 /// Positions that a cache must hold: the whole context, or what the window of any row of a chunk still reaches.
 #[must_use]
 pub fn cache_capacity(context: u32, window: u32, max_rows: u32) -> u32 {
@@ -60,6 +71,24 @@ pub fn cache_capacity(context: u32, window: u32, max_rows: u32) -> u32 {
         context
     } else {
         context.min(window.saturating_add(max_rows.saturating_sub(1)))
+    }
+}
+
+/// The same, to read.
+#[derive(Clone, Copy, Debug)]
+pub enum Cache<'a> {
+    /// 32-bit floats.
+    F32(&'a [f32]),
+    /// 16-bit floats, as bits.
+    F16(&'a [u16]),
+}
+
+impl<'a> From<CacheMut<'a>> for Cache<'a> {
+    fn from(cache: CacheMut<'a>) -> Self {
+        match cache {
+            CacheMut::F32(cache) => Self::F32(cache),
+            CacheMut::F16(cache) => Self::F16(cache),
+        }
     }
 }
 
@@ -86,27 +115,54 @@ impl Isa {
         op: &Attention<'_>,
         kv_heads: Range<usize>,
         capacity: usize,
-        k_cache: CacheMut<'_>,
-        v_cache: CacheMut<'_>,
+        mut k_cache: CacheMut<'_>,
+        mut v_cache: CacheMut<'_>,
         out: &mut ColumnsMut<'_>,
     ) {
-        let work = Work::new(op, kv_heads, capacity, out);
-        match (k_cache, v_cache) {
-            (CacheMut::F32(keys), CacheMut::F32(values)) => {
+        let head_dim = op.check(capacity);
+        let heads = || kv_heads.clone();
+        self.append(op.k, head_dim, op.position, heads(), capacity, k_cache.borrow());
+        self.append(op.v, head_dim, op.position, heads(), capacity, v_cache.borrow());
+        self.attend(op, 0..op.q.len(), kv_heads, capacity, [k_cache.into(), v_cache.into()], out);
+    }
+
+    /// Attends for some rows, when the keys and values of all have been [appended](Self::append).
+    ///
+    /// # Shapes
+    ///
+    /// - `caches`: keys and values, `[kv_heads, capacity, head_dim]`: these key/value heads only
+    /// - `out`: `[rows, kv_heads · (n_heads / n_kv_heads) · head_dim]` f32, overwritten: these rows, and the query heads of
+    ///   these key/value heads only
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::attention`], and if there are no such rows.
+    pub fn attend(
+        self,
+        op: &Attention<'_>,
+        rows: Range<usize>,
+        kv_heads: Range<usize>,
+        capacity: usize,
+        caches: [Cache<'_>; 2],
+        out: &mut ColumnsMut<'_>,
+    ) {
+        let work = Work::new(op, rows, kv_heads, capacity, out);
+        match caches {
+            [Cache::F32(keys), Cache::F32(values)] => {
                 #[cfg(target_arch = "x86_64")]
                 if let Some(isa) = work.avx512(self) {
-                    work.run(Single, keys, values, out, |head, query, positions, out| {
+                    work.run(self, Single, keys, values, out, |head, query, positions, out| {
                         isa.attend(head.into(), query, positions, out);
                     });
                     return;
                 }
                 work.run_plain(self, Single, keys, values, out);
             }
-            (CacheMut::F16(keys), CacheMut::F16(values)) => {
+            [Cache::F16(keys), Cache::F16(values)] => {
                 #[cfg(target_arch = "x86_64")]
                 if let Some(half) = crate::lanes::f16c::F16c::of(self) {
                     if let Some(isa) = work.avx512(self) {
-                        work.run(half, keys, values, out, |head, query, positions, out| {
+                        work.run(self, half, keys, values, out, |head, query, positions, out| {
                             isa.attend(head.into(), query, positions, out);
                         });
                         return;
@@ -126,9 +182,36 @@ impl Isa {
     }
 }
 
+impl Attention<'_> {
+    /// Query heads of a key/value head.
+    fn group(&self) -> usize {
+        self.n_heads / self.n_kv_heads
+    }
+
+    /// Panics if shapes disagree; returns the width of a head.
+    fn check(&self, capacity: usize) -> usize {
+        let &Self { q, k, v, position, window, n_heads, n_kv_heads, .. } = self;
+        assert!(
+            n_kv_heads > 0 && n_heads.is_multiple_of(n_kv_heads),
+            "key/value heads must divide the heads"
+        );
+        let (rows, head_dim) = (q.len(), k.width() / n_kv_heads);
+        assert_eq!(k.width(), n_kv_heads * head_dim, "width of the keys");
+        assert_eq!(q.width(), n_heads * head_dim, "width of the queries");
+        assert_eq!((k.len(), v.len(), v.width()), (rows, rows, k.width()), "keys and values");
+        let before = if window == 0 { position } else { position.min(window - 1) };
+        assert!(
+            before as usize + rows <= capacity,
+            "the cache is too small for what is attended to"
+        );
+        head_dim
+    }
+}
+
 /// Checked operands.
 struct Work<'a> {
     op: &'a Attention<'a>,
+    rows: Range<usize>,
     kv_heads: Range<usize>,
     capacity: usize,
     head_dim: usize,
@@ -139,28 +222,20 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn new(
         op: &'a Attention<'a>,
+        rows: Range<usize>,
         kv_heads: Range<usize>,
         capacity: usize,
         out: &ColumnsMut<'_>,
     ) -> Self {
-        let &Attention { q, k, v, position, window, n_heads, n_kv_heads, .. } = op;
+        let (head_dim, group) = (op.check(capacity), op.group());
         assert!(
-            n_kv_heads > 0 && n_heads.is_multiple_of(n_kv_heads),
-            "key/value heads must divide the heads"
+            kv_heads.start <= kv_heads.end && kv_heads.end <= op.n_kv_heads,
+            "heads out of range"
         );
-        assert!(kv_heads.start <= kv_heads.end && kv_heads.end <= n_kv_heads, "heads out of range");
-        let (rows, group) = (q.len(), n_heads / n_kv_heads);
-        let head_dim = k.width() / n_kv_heads;
-        assert_eq!(k.width(), n_kv_heads * head_dim, "width of the keys");
-        assert_eq!(q.width(), n_heads * head_dim, "width of the queries");
-        assert_eq!((k.len(), v.len(), v.width()), (rows, rows, k.width()), "keys and values");
-        assert_eq!((out.len(), out.width()), (rows, kv_heads.len() * group * head_dim), "out");
-        let before = if window == 0 { position } else { position.min(window - 1) };
-        assert!(
-            before as usize + rows <= capacity,
-            "the cache is too small for what is attended to"
-        );
-        Self { op, kv_heads, capacity, head_dim, group }
+        assert!(rows.start <= rows.end && rows.end <= op.q.len(), "rows out of range");
+        let width = kv_heads.len() * group * head_dim;
+        assert_eq!((out.len(), out.width()), (rows.len(), width), "out");
+        Self { op, rows, kv_heads, capacity, head_dim, group }
     }
 
     /// The kernel of AVX-512, if the machine and the width of a head allow it.
@@ -176,11 +251,11 @@ impl<'a> Work<'a> {
         &self,
         isa: Isa,
         cached: C,
-        keys: &mut [C::Number],
-        values: &mut [C::Number],
+        keys: &[C::Number],
+        values: &[C::Number],
         out: &mut ColumnsMut<'_>,
     ) {
-        self.run(cached, keys, values, out, |head, queries, positions, out| {
+        self.run(isa, cached, keys, values, out, |head, queries, positions, out| {
             isa.run(
                 #[inline(always)]
                 || head.attend_all(queries, positions, out),
@@ -188,12 +263,13 @@ impl<'a> Work<'a> {
         });
     }
 
-    /// Appends, and calls `attend` with the queries of each row and key/value head.
+    /// Attends head by head: by tiles, or calls `attend` with the queries of each row.
     fn run<C: Cached>(
         &self,
+        isa: Isa,
         cached: C,
-        keys: &mut [C::Number],
-        values: &mut [C::Number],
+        keys: &[C::Number],
+        values: &[C::Number],
         out: &mut ColumnsMut<'_>,
         attend: impl Fn(&Head<'_, C>, &[f32], Range<usize>, &mut [f32]),
     ) {
@@ -204,15 +280,67 @@ impl<'a> Work<'a> {
             return;
         }
         let width = self.group * self.head_dim;
-        let blocks = keys.chunks_exact_mut(block).zip(values.chunks_exact_mut(block));
+        let blocks = keys.chunks_exact(block).zip(values.chunks_exact(block));
         for ((index, kv_head), (keys, values)) in self.kv_heads.clone().enumerate().zip(blocks) {
-            self.append(cached, kv_head, self.op.k, keys);
-            self.append(cached, kv_head, self.op.v, values);
             let head = Head { cached, keys, values, head_dim: self.head_dim, scale: self.op.scale };
-            for row in 0..self.op.q.len() {
+            let columns = index * width..(index + 1) * width;
+            if self.is_tiled(isa) {
+                self.tiles(isa, &head, kv_head, columns, out);
+                continue;
+            }
+            for row in self.rows.clone() {
                 let queries = &self.op.q.row(row)[kv_head * width..][..width];
-                let out = &mut out.row_mut(row)[index * width..][..width];
+                let out = &mut out.row_mut(row - self.rows.start)[columns.clone()];
                 attend(&head, queries, self.positions(row), out);
+            }
+        }
+    }
+
+    /// Whether queries are taken sixteen at a time. The reference takes them one by one.
+    fn is_tiled(&self, isa: Isa) -> bool {
+        let queries = self.rows.len() * self.group;
+        isa != Isa::reference()
+            && self.rows.len() > 1
+            && queries >= tile::LEAST
+            && self.head_dim <= tile::MOST_HEAD_DIM
+    }
+
+    /// Attends for all rows of a key/value head, sixteen queries at a time.
+    fn tiles<C: Cached>(
+        &self,
+        isa: Isa,
+        head: &Head<'_, C>,
+        kv_head: usize,
+        columns: Range<usize>,
+        out: &mut ColumnsMut<'_>,
+    ) {
+        let (group, head_dim) = (self.group, self.head_dim);
+        let count = self.rows.len() * group;
+        let place = |query: usize| (query / group, query % group * head_dim);
+        let mut room = Room::new();
+        let together = tile::tiles_at_once(isa) * LANES;
+        for first in (0..count).step_by(together) {
+            let tile = |first: usize| {
+                // Behind the last query, it is taken again.
+                let place = |lane: usize| place(count.min(first + lane + 1) - 1);
+                let row = |lane: usize| self.rows.start + place(lane).0;
+                let queries = |lane: usize| {
+                    let at = kv_head * group * head_dim + place(lane).1;
+                    &self.op.q.row(row(lane))[at..][..head_dim]
+                };
+                Tile {
+                    queries: array::from_fn(queries),
+                    starts: array::from_fn(|lane| self.positions(row(lane)).start as u32),
+                    ends: array::from_fn(|lane| self.positions(row(lane)).end as u32),
+                }
+            };
+            let queries = together.min(count - first);
+            let tiles = [tile(first), tile(first + LANES)];
+            head.attend_tiles(isa, &tiles[..queries.div_ceil(LANES)], &mut room);
+            for query in 0..queries {
+                let (row, at) = place(first + query);
+                let out = &mut out.row_mut(row)[columns.clone()][at..][..head_dim];
+                room.answer(query / LANES, query % LANES, out);
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::isa::Isa;
 use crate::lanes::cached::{Cached, PortableHalf, Single};
 use crate::view::Rows;
 
-use super::{CacheMut, Work};
+use super::CacheMut;
 
 impl Isa {
     /// Appends the rows of some heads to a cache without attending: for a token whose answer is known already.
@@ -52,26 +52,6 @@ fn append<C: Cached>(
         for row in 0..rows.len() {
             let slot = (position as usize + row) % capacity;
             let from = &rows.row(row)[head * head_dim..][..head_dim];
-            for (to, &x) in cache[slot * head_dim..].iter_mut().zip(from) {
-                *to = cached.narrow(x);
-            }
-        }
-    }
-}
-
-impl Work<'_> {
-    /// Writes the rows of one head to their slots.
-    pub(super) fn append<C: Cached>(
-        &self,
-        cached: C,
-        kv_head: usize,
-        rows: Rows<'_>,
-        cache: &mut [C::Number],
-    ) {
-        let head_dim = self.head_dim;
-        for row in 0..rows.len() {
-            let slot = (self.op.position as usize + row) % self.capacity;
-            let from = &rows.row(row)[kv_head * head_dim..][..head_dim];
             for (to, &x) in cache[slot * head_dim..].iter_mut().zip(from) {
                 *to = cached.narrow(x);
             }

@@ -162,7 +162,7 @@ impl<C: Cached> Head<'_, C> {
 
     /// The rows of a cache at some positions, which wrap around its end at most once.
     #[inline(always)]
-    fn rows<'a>(
+    pub(super) fn rows<'a>(
         &self,
         cache: &'a [C::Number],
         positions: Range<usize>,
@@ -213,6 +213,6 @@ fn largest(scores: &[f32; BLOCK], start: f32) -> f32 {
 }
 
 #[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
+pub(super) fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
