@@ -81,6 +81,12 @@ impl<'c> Worker<'c> {
         self.index == 0
     }
 
+    /// True if nobody else works.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.count == 1
+    }
+
     /// Waits until every worker of the crew is here.
     pub fn wait(&self) {
         if let Some(barrier) = self.barrier {
@@ -94,6 +100,12 @@ impl<'c> Worker<'c> {
     pub fn share(&self, total: usize) -> Range<usize> {
         let start = |index: usize| (total * index).div_ceil(self.count);
         start(self.index)..start(self.index + 1)
+    }
+
+    /// Whether a piece of unequal work is this worker's: the one whose middle comes so far into the `total` cost of all.
+    #[must_use]
+    pub fn takes(&self, middle: usize, total: usize) -> bool {
+        middle * self.count / total == self.index
     }
 }
 

@@ -6,13 +6,11 @@
 
 use core::ops::Range;
 
-use dynamax_bundle::{Activation, DType, Kind, Op, Rows as RowCount, TensorId};
+use dynamax_bundle::{Activation, Kind, Op, Rows as RowCount, TensorId};
 use dynamax_kernels::Isa;
 use dynamax_kernels::format::PANEL;
 use dynamax_kernels::linear::Input;
-use dynamax_kernels::ops::{
-    Attention, CacheMut, CausalConv, ConvActivation, SelectiveScan, SsdShape, StateSpaceDual,
-};
+use dynamax_kernels::ops::{CausalConv, ConvActivation, SelectiveScan, SsdShape, StateSpaceDual};
 use dynamax_kernels::quantize::QuantizedRows;
 use dynamax_kernels::view::{LANES, Rows};
 
@@ -22,6 +20,7 @@ use crate::device::{Device, Job};
 use crate::model::Model;
 use crate::schedule::{Item, Schedule, Work};
 
+mod attention;
 mod drafts;
 mod skipped;
 
@@ -249,59 +248,6 @@ impl Step<'_> {
             Op::SelectiveScan { .. } => self.selective_scan(op, worker),
             Op::StateSpaceDual { .. } => self.state_space_dual(op, worker),
             _ => unreachable!("shared by rows"),
-        }
-    }
-
-    fn attention(&self, op: &Op, worker: Worker<'_>) {
-        let Op::Attention { q, k, v, k_cache, v_cache, out, n_heads, n_kv_heads, scale } = *op
-        else {
-            return;
-        };
-        let (n_heads, n_kv_heads) = (n_heads as usize, n_kv_heads as usize);
-        let heads = worker.share(n_kv_heads);
-        if heads.is_empty() {
-            return;
-        }
-        let window = match self.model.program().tensor(k_cache).rows {
-            RowCount::Cache { window } => window,
-            RowCount::Fixed(_) | RowCount::Many => 0,
-        };
-        let (q, k, v) = (self.read(q), self.read(k), self.read(v));
-        let position = self.cache_position;
-        let attention = Attention { q, k, v, position, window, n_heads, n_kv_heads, scale };
-        let width = q.width() / n_kv_heads;
-        let mut out = self.write_columns(out, heads.start * width..heads.end * width);
-        let capacity = self.model.planned_rows(k_cache);
-        let (k_cache, v_cache) = (
-            self.cache(k_cache, heads.clone(), n_kv_heads),
-            self.cache(v_cache, heads.clone(), n_kv_heads),
-        );
-        self.isa.attention(&attention, heads, capacity, k_cache, v_cache, &mut out);
-    }
-
-    /// The part of a cache that belongs to some key/value heads.
-    pub(super) fn cache(
-        &self,
-        id: TensorId,
-        heads: Range<usize>,
-        n_kv_heads: usize,
-    ) -> CacheMut<'_> {
-        let grid = self.grid(id);
-        let per_head = self.model.planned_rows(id) * grid.width / n_kv_heads;
-        let (start, len) = (heads.start * per_head, heads.len() * per_head);
-        match self.model.program().tensor(id).dtype {
-            DType::F16 => {
-                // SAFETY: a state of the current operator, and the heads are in this worker's share.
-                CacheMut::F16(unsafe {
-                    self.arena.slice_mut(grid.offset + start * size_of::<u16>(), len)
-                })
-            }
-            _ => {
-                // SAFETY: as above.
-                CacheMut::F32(unsafe {
-                    self.arena.slice_mut(grid.offset + start * size_of::<f32>(), len)
-                })
-            }
         }
     }
 

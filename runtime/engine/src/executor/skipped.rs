@@ -60,7 +60,13 @@ impl Step<'_> {
         }
     }
 
-    fn append(&self, rows: TensorId, cache: TensorId, n_kv_heads: u32, worker: Worker<'_>) {
+    pub(super) fn append(
+        &self,
+        rows: TensorId,
+        cache: TensorId,
+        n_kv_heads: u32,
+        worker: Worker<'_>,
+    ) {
         let n_kv_heads = n_kv_heads as usize;
         let heads = worker.share(n_kv_heads);
         if heads.is_empty() {
