@@ -1,4 +1,6 @@
-"""Runs `dynamax bench` and `llama-bench` in turn on the same weights, and prints medians and ratios as tables.
+"""Runs `dynamax bench` and a peer's bench in turn on the same weights, and prints medians and ratios as tables.
+
+The peer is `llama-bench`, or what takes its options and prints its report.
 
 A pair is one run of each, one after the other; a ratio is taken within a pair, and its median over all pairs.
 """
@@ -54,11 +56,11 @@ class Measure:
         rates[f"{tokens} tokens"] = report["decode_tok_s"]
         return rates, max(peaks), report["machine_share"]
 
-    def llama(self):
+    def peer(self):
         """Tokens a second of each prompt and of decoding, and peak memory."""
         prompts = ",".join(map(str, self.arguments.prompts))
         bench = ["-m", self.gguf, "-p", prompts, "-n", str(self.arguments.tokens), "-o", "json"]
-        reports, peak = run(self.command(self.arguments.llama, *bench))
+        reports, peak = run(self.command(self.arguments.peer, *bench))
         rates = {}
         for report in reports:
             prompt, tokens = report["n_prompt"], report["n_gen"]
@@ -68,7 +70,7 @@ class Measure:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("dynamax", "llama", "work"):
+    for name in ("dynamax", "peer", "name", "work"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--models", nargs="+", required=True, help="names of files in WORK, without their ends")
     parser.add_argument("--pairs", type=int, default=5)
@@ -78,17 +80,17 @@ def main():
     parser.add_argument("--run", default="", help="prefix of each measurement")
     arguments = parser.parse_args()
 
-    print("| model | threads | | Dynamax | llama.cpp | ratio, median of pairs | lowest | highest |")
+    print(f"| model | threads | | Dynamax | {arguments.name} | ratio, median of pairs | lowest | highest |")
     print("|---|---|---|---|---|---|---|---|")
     for model in arguments.models:
         for threads in arguments.threads:
             measure = Measure(arguments, model, threads)
             # Once each, so that both models are in the page cache.
-            measure.dynamax(), measure.llama()
+            measure.dynamax(), measure.peer()
             ours, theirs = [], []
             for _ in range(arguments.pairs):
                 ours.append(measure.dynamax())
-                theirs.append(measure.llama())
+                theirs.append(measure.peer())
             for what in ours[0][0]:
                 pairs = [(a[0][what], b[0][what]) for a, b in zip(ours, theirs)]
                 show(f"| {model} | {threads} | {what}, tok/s", pairs)
