@@ -8,8 +8,9 @@
 #
 # WORK is a directory outside the repository. Into it go a Python environment, llama.cpp as the source of the package
 # llama-cpp-python carries it (built once, about ten minutes of one core), and the models: twice their size for a while.
-# PEER (llama.cpp, or candle, which knows llama and mistral only), PAIRS (5), THREADS ("2 1"), PROMPTS ("128 512"), TOKENS (64) and RUN (a prefix for each measurement, such as
-# "chrt -r 1") can be set; KEEP=no removes each model after it was measured.
+# PEER (llama.cpp, or candle, which knows llama and mistral only), PAIRS (5), THREADS ("2 1"), PROMPTS ("128 512"),
+# TOKENS (64) and RUN (a prefix for each measurement, such as "chrt -r 1") can be set; KEEP=no removes each model after
+# it was measured.
 set -eu
 work=${1:?usage: tools/peers/run.sh WORK [MODEL...]}
 shift
