@@ -68,11 +68,12 @@ impl Governor {
             limits.gives_way.add(Events::ENERGY_OUT_OF_REACH);
         }
         // Where the text in the mean costs the budget: what is easy saves, and what is hard spends the savings.
-        let steady = self.position_of(costs, limits.deepest, budget * CARRY) + self.habit;
+        let levels = self.levels_uj(costs, limits.deepest);
+        let steady = self.position_in(&levels, budget * CARRY) + self.habit;
         // Where what is left is not enough for that, by what this part of the text costs.
         let need = |(ahead, share): (f32, f32)| {
             let lasting = self.habit + (self.bias - self.habit) * (LASTS - FADES * ahead);
-            self.position_of(costs, limits.deepest, share) + lasting
+            self.position_in(&levels, share) + lasting
         };
         let urgent = self.window.shares_uj().map(need).fold(f32::NEG_INFINITY, f32::max);
         steady.max(urgent).clamp(0.0, self.calibration.last())
