@@ -250,6 +250,7 @@ impl Governor {
         self.correction.time.jump(time_ratio);
         self.correction.energy.jump(energy_ratio);
         self.normal = self.correction.time.common();
+        self.events.add(Events::POWER_MODE);
     }
 
     /// The battery's charge, of 1.

@@ -14,6 +14,7 @@ use crate::depth::Depth;
 use crate::metering::Metering;
 use crate::rounds::{Drafter, Tally};
 use crate::session::Session;
+use crate::surroundings::Surroundings;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -142,6 +143,7 @@ pub struct Generator<'s> {
     fed: Vec<u32>,
     depth: Depth,
     metering: Option<Metering>,
+    surroundings: Option<Surroundings>,
     /// Of the newest logits.
     newest: Newest,
 }
@@ -165,6 +167,7 @@ impl<'s> Generator<'s> {
             fed: Vec::new(),
             depth: Depth::Full,
             metering: None,
+            surroundings: None,
             newest: Newest::default(),
         }
     }
@@ -185,6 +188,17 @@ impl<'s> Generator<'s> {
     pub fn set_metering(&mut self, metering: Metering) {
         metering.settle();
         self.metering = Some(metering);
+    }
+
+    /// Looks for changes of power mode and battery from now on.
+    pub fn set_surroundings(&mut self, surroundings: Surroundings) {
+        self.surroundings = Some(surroundings);
+    }
+
+    /// The power mode that the board was in when it was last looked at.
+    #[must_use]
+    pub fn power_mode(&self) -> Option<u32> {
+        self.surroundings.as_ref().and_then(Surroundings::power_mode)
     }
 
     /// What is measured with, if anything is.
@@ -263,6 +277,9 @@ impl<'s> Generator<'s> {
         // From here on, all that is drawn is some token's: choosing and telling it, too.
         if let Some(metering) = &mut self.metering {
             metering.start();
+            if let (Depth::Budget(budget), true) = (&mut self.depth, metering.is_whole()) {
+                budget.meter_is_whole();
+            }
         }
         for made in 0..ask.most_tokens {
             let token = self.choose(sampler, ask, since);
@@ -295,6 +312,13 @@ impl<'s> Generator<'s> {
 
     /// Feeds a token of the answer that started at `start`, as deep as it may go; `None` if no token may be made any more.
     fn step(&mut self, token: u32, start: u32, length: u32) -> Result<Option<Step>, StepError> {
+        if let Some(surroundings) = &mut self.surroundings {
+            let budget = match &mut self.depth {
+                Depth::Budget(budget) => Some(&mut **budget),
+                _ => None,
+            };
+            surroundings.look(budget);
+        }
         let context = self.decoder.position();
         let (step, elapsed, steering) = match &mut self.depth {
             Depth::Budget(budget) => {

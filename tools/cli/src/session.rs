@@ -246,7 +246,7 @@ impl DecodeArguments {
     /// What measures the energy of tokens.
     pub(crate) fn metering(&self, session: &Session<'_>) -> Result<Metering> {
         let ladder = Ladder::of(session.model().program());
-        Metering::open(&self.device()?, ladder, session.threads())
+        Metering::open(&self.device()?, self.root(), ladder, session.threads())
     }
 
     /// Refuses flags of fixed exits, where something else decides.
