@@ -17,6 +17,7 @@ pub mod keys;
 pub mod machine;
 pub mod metering;
 pub mod modes;
+mod probabilities;
 pub mod rounds;
 mod session;
 mod source;
