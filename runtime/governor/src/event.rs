@@ -36,8 +36,11 @@ impl Events {
     /// Drafting costs more than it gains: it is off.
     pub const DRAFTING_OFF: Self = Self(1 << 13);
 
+    /// The board changed its power mode.
+    pub const POWER_MODE: Self = Self(1 << 14);
+
     /// Names, for logs.
-    const NAMES: [&'static str; 14] = [
+    const NAMES: [&'static str; 15] = [
         "agreement gives way",
         "latency gives way",
         "energy gives way",
@@ -52,6 +55,7 @@ impl Events {
         "battery back",
         "catch-up",
         "drafting off",
+        "power mode changed",
     ];
 
     /// Adds others.

@@ -32,10 +32,10 @@ use crate::waiting::Waiting;
 use crate::window::EnergyWindow;
 
 /// How much of a change towards lenient is made at once: better early than that the window's limit holds a token back.
-const RELENTING: f32 = 0.5;
+const RELENTING: f32 = 1.0;
 
 /// How much of a change towards strict is made at once.
-const TIGHTENING: f32 = 0.2;
+const TIGHTENING: f32 = 0.35;
 
 /// Whether energy comes from a meter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,8 @@ pub struct Governor {
     bias: f32,
     /// The same in the mean of some windows: what is hard here may be easy soon.
     habit: f32,
+    /// Mean surprise of the last tokens, and its mean size: alike where a part of another kind has begun.
+    surprises: (f32, f32),
     /// Share of tokens that leave early, seen and expected, and expected disagreements of forced exits.
     early: (f32, f32),
     forced: f32,
@@ -128,6 +130,7 @@ impl Governor {
             position: 0.0,
             bias: 0.0,
             habit: 0.0,
+            surprises: (0.0, 0.3),
             early: (0.0, 0.0),
             forced: 0.0,
             normal: 1.0,
@@ -247,6 +250,7 @@ impl Governor {
         self.correction.time.jump(time_ratio);
         self.correction.energy.jump(energy_ratio);
         self.normal = self.correction.time.common();
+        self.events.add(Events::POWER_MODE);
     }
 
     /// The battery's charge, of 1.

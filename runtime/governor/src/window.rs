@@ -11,8 +11,8 @@
 
 use crate::config::MAX_WINDOW;
 
-/// How far is looked ahead, as parts of the window: 1/16, 1/8, 1/4, 1/2.
-const LOOKS: usize = 4;
+/// How far is looked ahead, in sixteenths of the window.
+const LOOKS: [usize; 5] = [1, 2, 4, 8, 12];
 
 /// How far a window may be over its budget.
 const TOLERANCE: f32 = 0.005;
@@ -25,7 +25,7 @@ pub struct EnergyWindow {
     at: usize,
     budget_uj: u32,
     /// Sums of the last `W − k` tokens: for `k` = 1, then for each look.
-    sums: [i64; LOOKS + 1],
+    sums: [i64; LOOKS.len() + 1],
 }
 
 impl EnergyWindow {
@@ -37,7 +37,7 @@ impl EnergyWindow {
             length: length.clamp(8, MAX_WINDOW),
             at: 0,
             budget_uj,
-            sums: [0; LOOKS + 1],
+            sums: [0; LOOKS.len() + 1],
         };
         window.restart(budget_uj);
         window
@@ -83,12 +83,12 @@ impl EnergyWindow {
         (self.total() - self.sums[0]) as f32 + TOLERANCE * self.total() as f32
     }
 
-    /// What the next tokens may spend each, so that no window that begins soon is over its budget.
-    #[must_use]
-    pub fn share_uj(&self) -> f32 {
-        let shares = (1..self.sums.len())
-            .map(|index| (self.total() - self.sums[index]) as f32 / self.ahead(index) as f32);
-        shares.fold(f32::INFINITY, f32::min)
+    /// How far ahead is looked, of the window, and what the tokens until then may spend each.
+    pub fn shares_uj(&self) -> impl Iterator<Item = (f32, f32)> {
+        (1..self.sums.len()).map(|index| {
+            let ahead = self.ahead(index) as f32;
+            (ahead / self.length as f32, (self.total() - self.sums[index]) as f32 / ahead)
+        })
     }
 
     fn total(&self) -> i64 {
@@ -99,7 +99,7 @@ impl EnergyWindow {
     fn ahead(&self, index: usize) -> usize {
         match index {
             0 => 1,
-            _ => (self.length >> (LOOKS + 1 - index)).max(1),
+            _ => (self.length * LOOKS[index - 1] / 16).max(1),
         }
     }
 }
@@ -133,7 +133,7 @@ mod tests {
         let window = EnergyWindow::new(64, 1000);
         // And half a percent of 64 000.
         assert!((window.allowance_uj() - 1320.0).abs() < 1e-2, "next");
-        assert!((window.share_uj() - 1000.0).abs() < 1e-3, "each");
+        assert!(window.shares_uj().all(|(_, uj)| (uj - 1000.0).abs() < 1e-3), "each");
     }
 
     #[test]
@@ -144,7 +144,8 @@ mod tests {
         window.push(1900);
         // 300 over, due when the next of the tokens leaves.
         assert!((window.allowance_uj() - 1020.0).abs() < 1e-2, "300 owed");
-        assert!(window.share_uj() < 1000.0, "{}", window.share_uj());
+        let least = window.shares_uj().map(|(_, uj)| uj).fold(f32::INFINITY, f32::min);
+        assert!(least < 1000.0, "{least}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use dynamax_governor::sim::{BOARDS, Place, TEXTS, cell, grid, table};
 
 const SEEDS: u64 = 20;
 
-static GRID: LazyLock<Vec<Place>> = LazyLock::new(|| grid(SEEDS));
+static GRID: LazyLock<Vec<Place>> = LazyLock::new(|| grid(&(1..SEEDS + 1)));
 
 /// Cells that some fixed threshold can serve in every seed.
 fn feasible() -> impl Iterator<Item = &'static Place> {
@@ -80,7 +80,7 @@ fn hindsight_would_have_done_little_better() {
         // A threshold that keeps the budget in every window, as the governor does.
         assert!(cell.agreement >= cell.steady * 0.97, "{place:?}");
         // One that only keeps the mean of the run may spend a whole easy page on a hard one; the governor may not.
-        let within = if place.text.burst > 0.0 { 0.96 } else { 0.97 };
+        let within = if place.text.burst > 0.0 { 0.965 } else { 0.97 };
         assert!(cell.agreement >= cell.best * within, "{place:?}");
     }
 }
@@ -95,6 +95,6 @@ fn nothing_oscillates() {
 
 #[test]
 fn a_run_depends_on_its_seed_alone() {
-    let once = || cell(&BOARDS[0], &TEXTS[0], GRID[1].ask, 2);
+    let once = || cell(&BOARDS[0], &TEXTS[0], GRID[1].ask, 1..3);
     assert_eq!(once(), once(), "twice the same");
 }

@@ -9,8 +9,8 @@ use dynamax_bundle::{Bundle, Program, StateMode};
 use dynamax_config::{DeviceConfig, ExitMode, StatePolicy};
 use dynamax_engine::{ExitSettings, Outcome, Probed};
 use dynamax_governor::{
-    Calibration, CostModel, Decision, Events, Governor, Level, MAX_LEVELS, MAX_SEGMENTS, Metering,
-    Microjoules, NEVER, Outlook, Revealed, Sample,
+    Calibration, CostModel, Decision, Events, Governor, Level, MAX_LEVELS, MAX_SEGMENTS,
+    MeterState, Metering, Microjoules, NEVER, Outlook, Revealed, Sample,
 };
 
 use crate::modes::in_mode_of_now;
@@ -123,6 +123,21 @@ impl Budget {
     /// Starts a new sequence.
     pub fn begin_sequence(&mut self) {
         self.governor.begin_sequence();
+    }
+
+    /// The meter answers again: for what was stopped when it broke, and so would never see it measure.
+    pub fn meter_is_whole(&mut self) {
+        self.governor.meter_is(MeterState::Whole);
+    }
+
+    /// The board changed its power mode: everything takes this much more time and energy.
+    pub fn power_mode_changed(&mut self, time_ratio: f32, energy_ratio: f32) {
+        self.governor.power_mode_changed(time_ratio, energy_ratio);
+    }
+
+    /// The battery's charge, of 1.
+    pub fn battery_is(&mut self, level: f32) {
+        self.governor.battery_is(level);
     }
 
     /// Decides about the next token, which starts now.

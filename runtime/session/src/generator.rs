@@ -12,8 +12,10 @@ use dynamax_governor::{Events, Microjoules};
 use crate::course::{Course, Steering};
 use crate::depth::Depth;
 use crate::metering::Metering;
+use crate::probabilities::log_probabilities;
 use crate::rounds::{Drafter, Tally};
 use crate::session::Session;
+use crate::surroundings::Surroundings;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -142,6 +144,7 @@ pub struct Generator<'s> {
     fed: Vec<u32>,
     depth: Depth,
     metering: Option<Metering>,
+    surroundings: Option<Surroundings>,
     /// Of the newest logits.
     newest: Newest,
 }
@@ -165,6 +168,7 @@ impl<'s> Generator<'s> {
             fed: Vec::new(),
             depth: Depth::Full,
             metering: None,
+            surroundings: None,
             newest: Newest::default(),
         }
     }
@@ -185,6 +189,17 @@ impl<'s> Generator<'s> {
     pub fn set_metering(&mut self, metering: Metering) {
         metering.settle();
         self.metering = Some(metering);
+    }
+
+    /// Looks for changes of power mode and battery from now on.
+    pub fn set_surroundings(&mut self, surroundings: Surroundings) {
+        self.surroundings = Some(surroundings);
+    }
+
+    /// The power mode that the board was in when it was last looked at.
+    #[must_use]
+    pub fn power_mode(&self) -> Option<u32> {
+        self.surroundings.as_ref().and_then(Surroundings::power_mode)
     }
 
     /// What is measured with, if anything is.
@@ -263,6 +278,9 @@ impl<'s> Generator<'s> {
         // From here on, all that is drawn is some token's: choosing and telling it, too.
         if let Some(metering) = &mut self.metering {
             metering.start();
+            if let (Depth::Budget(budget), true) = (&mut self.depth, metering.is_whole()) {
+                budget.meter_is_whole();
+            }
         }
         for made in 0..ask.most_tokens {
             let token = self.choose(sampler, ask, since);
@@ -295,6 +313,13 @@ impl<'s> Generator<'s> {
 
     /// Feeds a token of the answer that started at `start`, as deep as it may go; `None` if no token may be made any more.
     fn step(&mut self, token: u32, start: u32, length: u32) -> Result<Option<Step>, StepError> {
+        if let Some(surroundings) = &mut self.surroundings {
+            let budget = match &mut self.depth {
+                Depth::Budget(budget) => Some(&mut **budget),
+                _ => None,
+            };
+            surroundings.look(budget);
+        }
         let context = self.decoder.position();
         let (step, elapsed, steering) = match &mut self.depth {
             Depth::Budget(budget) => {
@@ -452,45 +477,5 @@ impl Drafter for Drafting<'_, '_> {
         let energy = metering.token(outcome, asks, self.context, elapsed).ok();
         self.energy = self.energy.zip(energy).map(|(sum, more)| Microjoules(sum.0 + more.0));
         energy
-    }
-}
-
-/// The log-probability of `id`, and the `count` most probable ids with theirs; the first of equals.
-fn log_probabilities(logits: &[f32], id: u32, count: usize) -> (f64, Vec<(u32, f64)>) {
-    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits.iter().map(|logit| (f64::from(*logit) - max).exp()).sum();
-    let log_sum = max + sum.ln();
-    let mut best: Vec<(u32, f32)> = Vec::with_capacity(count + 1);
-    for (token, logit) in (0..).zip(logits.iter().copied()) {
-        let place = best.partition_point(|(_, other)| *other >= logit);
-        if place < count {
-            best.insert(place, (token, logit));
-            best.truncate(count);
-        }
-    }
-    let alternatives =
-        best.into_iter().map(|(token, logit)| (token, f64::from(logit) - log_sum)).collect();
-    (f64::from(logits[id as usize]) - log_sum, alternatives)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn log_probabilities_are_those_of_the_softmax() {
-        // Weights 1, e, 1, e²: their sum is 12.1073.
-        let (logprob, alternatives) = log_probabilities(&[0.0, 1.0, 0.0, 2.0], 1, 3);
-        let log_sum = (2.0 + 1_f64.exp() + 2_f64.exp()).ln();
-        assert!((logprob - (1.0 - log_sum)).abs() < 1e-12, "e of the sum: {logprob}");
-        let ids: Vec<u32> = alternatives.iter().map(|(id, _)| *id).collect();
-        assert_eq!(ids, [3, 1, 0], "most probable first, the first of equals");
-        assert!((alternatives[0].1 - (2.0 - log_sum)).abs() < 1e-12, "{alternatives:?}");
-    }
-
-    #[test]
-    fn no_alternatives_may_be_asked_for() {
-        let (logprob, alternatives) = log_probabilities(&[1.0, 1.0], 0, 0);
-        assert!((logprob + 2_f64.ln()).abs() < 1e-12 && alternatives.is_empty(), "{logprob}");
     }
 }

@@ -1,5 +1,6 @@
 //! What tokens cost in joules: measured where there is a sensor, modelled where there is none, and always labelled which.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -24,17 +25,24 @@ enum How {
 }
 
 impl Metering {
-    /// Opens the meter that `config` names. With `auto` and no sensor, energy is modelled.
+    /// Opens the meter that `config` names, whose files are below `root`, which is `/` but for tests. With `auto` and no sensor,
+    /// energy is modelled.
     ///
     /// # Errors
     ///
     /// A meter that is named and does not answer.
-    pub fn open(config: &DeviceConfig, ladder: Ladder, threads: usize) -> Result<Self> {
+    pub fn open(
+        config: &DeviceConfig,
+        root: &Path,
+        ladder: Ladder,
+        threads: usize,
+    ) -> Result<Self> {
         let board = config.board().map_err(anyhow::Error::msg)?;
         let modelled = |board: &Board| How::Modelled(Modelled::new(board.rates(threads as u32)));
-        let Some(wanted) = config.meter() else {
+        let Some(mut wanted) = config.meter() else {
             return Ok(Self { how: modelled(&board), ladder });
         };
+        wanted.root = root.into();
         let how = match meter::open(&wanted) {
             Ok(meter) => {
                 let sampler = Sampler::start(meter, config.power.interval)
@@ -90,6 +98,15 @@ impl Metering {
                 self.ladder.step_macs(outcome),
                 Microseconds(elapsed.as_micros() as u64),
             )),
+        }
+    }
+
+    /// Whether it can be believed now.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        match &self.how {
+            How::Measured { sampler, .. } => sampler.read().fault.is_none(),
+            How::Modelled(_) => true,
         }
     }
 

@@ -1,11 +1,13 @@
 //! `dynamaxd --check`: what would happen.
 
+use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use dynamax_bundle::Bundle;
 use dynamax_config::show_bytes;
 use dynamax_engine::LoadError;
+use dynamax_governor::{Goal, Outlook, Verdict};
 use dynamax_session::depth;
 use dynamax_slots::SlotError;
 use serde::Serialize;
@@ -38,26 +40,48 @@ struct Report {
     latency_ms_per_token: Option<f64>,
     /// What the budget means for this bundle; nothing without one.
     outlook: Option<String>,
+    /// The budget that cannot be kept; nothing if all can.
+    unkept: Option<&'static str>,
 }
 
 /// Checks configuration, bundle and plan.
-pub(crate) fn run(path: &Path, json: bool) -> Result<()> {
-    let settled = Settled::read(path)?;
+pub(crate) fn run(path: &Path, root: &Path, json: bool) -> Result<()> {
+    let settled = Settled::read(path, root)?;
     let ready = loading::look(&settled)?;
     let report = report(path, &settled, &ready)?;
     if json {
         println!("{}", serde_json::to_string(&report).context("the report")?);
-        return Ok(());
+    } else {
+        show(&report);
     }
-    show(&report);
-    Ok(())
+    match report.unkept {
+        Some(budget) => Err(Unkept(budget).into()),
+        None => Ok(()),
+    }
 }
+
+/// A budget that cannot be kept. The service would start, and do what `[budget] sacrifice` says.
+#[derive(Clone, Copy, Debug)]
+struct Unkept(&'static str);
+
+impl fmt::Display for Unkept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "[budget] {} cannot be kept with this bundle on this board: see what is said above",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for Unkept {}
 
 fn report(path: &Path, settled: &Settled, ready: &Ready) -> Result<Report> {
     let config = &settled.config;
     let bundle = ready.source.bundle()?;
     let meta = bundle.meta();
     let here = dynamax_session::machine::default_threads();
+    let outlook = outlook(settled, &bundle)?;
     Ok(Report {
         config: path.display().to_string(),
         board: config.device.board.clone(),
@@ -80,17 +104,31 @@ fn report(path: &Path, settled: &Settled, ready: &Ready) -> Result<Report> {
         meter: format!("{:?}", config.power.meter).to_lowercase(),
         energy_mj_per_token: config.budget.energy_per_token.map(|energy| energy.0 as f64 / 1e3),
         latency_ms_per_token: config.budget.latency_per_token.map(|time| time.0 as f64 / 1e3),
-        outlook: outlook(settled, &bundle)?,
+        unkept: outlook.as_ref().and_then(|outlook| unkept(outlook.verdict)),
+        outlook: outlook.map(|outlook| outlook.to_string().trim().to_owned()),
     })
 }
 
 /// What the configuration will come to, as far as costs and calibration tell.
-fn outlook(settled: &Settled, bundle: &Bundle<'_>) -> Result<Option<String>> {
+fn outlook(settled: &Settled, bundle: &Bundle<'_>) -> Result<Option<Outlook>> {
     let here = dynamax_session::machine::default_threads();
     let threads = settled.threads.map_or(here, std::num::NonZeroUsize::get);
     let program = bundle.program_buf()?;
     let depth = depth::of_device(&settled.config, bundle, &program.as_program(), threads)?;
-    Ok(depth.budget().map(|budget| budget.outlook(0).to_string().trim().to_owned()))
+    Ok(depth.budget().map(|budget| budget.outlook(0)))
+}
+
+/// The budget that a verdict says cannot be kept. Agreement is none: it gives way where the user ranks it so.
+fn unkept(verdict: Verdict) -> Option<&'static str> {
+    match verdict {
+        Verdict::GivesWay(Goal::Energy) | Verdict::OutOfReach(Goal::Energy) => {
+            Some("energy_per_token")
+        }
+        Verdict::GivesWay(Goal::Latency) | Verdict::OutOfReach(Goal::Latency) => {
+            Some("latency_per_token")
+        }
+        _ => None,
+    }
 }
 
 fn show(report: &Report) {
@@ -134,7 +172,8 @@ fn show(report: &Report) {
 /// 1 if the answer is "no", 2 if something is wrong with what was given.
 pub(crate) fn status(error: &anyhow::Error) -> u8 {
     let no = error.chain().any(|cause| {
-        cause.is::<dynamax_bundle::TrustError>()
+        cause.is::<Unkept>()
+            || cause.is::<dynamax_bundle::TrustError>()
             || cause.is::<dynamax_bundle::BundleError>()
             || matches!(cause.downcast_ref(), Some(LoadError::Memory { .. }))
             || cause.downcast_ref().is_some_and(SlotError::is_no)

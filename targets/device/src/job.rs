@@ -91,7 +91,16 @@ pub(crate) enum Event {
     /// The end.
     Done(Summary),
     /// The request cannot be answered.
-    Refused(String),
+    Refused(Refusal),
+}
+
+/// Why a request is not answered, or not to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Refusal {
+    /// It asks for what cannot be.
+    Request(String),
+    /// The power meter is broken, and the configuration says to stop then.
+    Meter,
 }
 
 /// Text with the tokens that completed it.

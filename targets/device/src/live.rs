@@ -5,13 +5,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use dynamax_governor::MeterFault;
+use dynamax_governor::{Events, MeterFault};
 
 use crate::health::Health;
 use crate::job::{Budget, Said, Summary};
 
 /// Tokens over which recent means are kept.
 const RECENT_TOKENS: usize = 64;
+/// Events of the governor that go into the log.
+const OF_OPERATORS: [(Events, &str); 2] = [
+    (Events::BATTERY_LOW, "the battery is low: the budget of [power] below_battery holds"),
+    (Events::BATTERY_BACK, "the battery is charged: the budget of [budget] holds again"),
+];
 /// Upper bounds of the histograms, in seconds.
 pub(crate) const BOUNDS_S: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -75,6 +80,7 @@ pub(crate) struct Totals {
     pub(crate) loaded: Loaded,
     pub(crate) budget: Budget,
     pub(crate) meter: Health,
+    pub(crate) power_mode: Option<u32>,
     recent: VecDeque<Said>,
 }
 
@@ -182,6 +188,23 @@ impl Live {
     pub(crate) fn metered(&self, fault: Option<MeterFault>) {
         if let Some(line) = self.totals().meter.saw(fault) {
             eprintln!("dynamaxd: {line}");
+        }
+    }
+
+    /// What the governor told with a token. What concerns the operator goes into the log.
+    pub(crate) fn steered(&self, events: Option<Events>) {
+        for (event, line) in OF_OPERATORS {
+            if events.is_some_and(|events| events.contains(event)) {
+                eprintln!("dynamaxd: {line}");
+            }
+        }
+    }
+
+    /// The power mode that the board was seen in.
+    pub(crate) fn power_mode_is(&self, mode: Option<u32>) {
+        let before = std::mem::replace(&mut self.totals().power_mode, mode);
+        if let (Some(before), Some(now)) = (before, mode.filter(|_| before != mode)) {
+            eprintln!("dynamaxd: the power mode was {before} and is {now}");
         }
     }
 

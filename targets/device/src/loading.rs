@@ -24,18 +24,20 @@ pub(crate) struct Settled {
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) threads: Option<NonZeroUsize>,
     pub(crate) api_key: Option<String>,
+    /// Where the board's files are: `/`, but for tests.
+    pub(crate) root: PathBuf,
 }
 
 impl Settled {
-    /// Reads the file and what it names.
-    pub(crate) fn read(path: &Path) -> Result<Self> {
+    /// Reads the file and what it names; the board's files are below `root`.
+    pub(crate) fn read(path: &Path, root: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| {
             format!("{}: cannot be read; give the path of a device.toml", path.display())
         })?;
-        Self::new(DeviceConfig::from_text(&path.display().to_string(), &text)?)
+        Self::new(DeviceConfig::from_text(&path.display().to_string(), &text)?, root)
     }
 
-    fn new(config: DeviceConfig) -> Result<Self> {
+    fn new(config: DeviceConfig, root: &Path) -> Result<Self> {
         backend::check(&config.device)?;
         let board = Board::named(&config.device.board)
             .map_err(|problem| anyhow::anyhow!("[device] board: {problem}"))?;
@@ -51,7 +53,7 @@ impl Settled {
         });
         let api_key = api_key(&config)?;
         let memory_bytes = memory.or_else(|| board.usable_bytes());
-        Ok(Self { config, keys: trusted, memory_bytes, threads, api_key })
+        Ok(Self { config, keys: trusted, memory_bytes, threads, api_key, root: root.into() })
     }
 
     /// The slots of this device.

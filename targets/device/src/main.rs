@@ -53,6 +53,9 @@ struct Arguments {
     /// Check configuration, bundle and plan, say what would happen, and end.
     #[arg(long)]
     check: bool,
+    /// Where the board's files are, to try out what is not there.
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true, global = true)]
+    root: PathBuf,
     /// With --check, print one JSON object.
     #[arg(long, requires = "check")]
     json: bool,
@@ -71,8 +74,8 @@ fn main() -> ExitCode {
     heap::use_one();
     let arguments = Arguments::parse();
     let done = match &arguments.command {
-        Some(Command::Slot(command)) => slot::run(command, &arguments.config),
-        None if arguments.check => check::run(&arguments.config, arguments.json),
+        Some(Command::Slot(command)) => slot::run(command, &arguments.config, &arguments.root),
+        None if arguments.check => check::run(&arguments.config, &arguments.root, arguments.json),
         None => run(&arguments),
     };
     match done {
@@ -85,6 +88,6 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let settled = Settled::read(&arguments.config)?;
+    let settled = Settled::read(&arguments.config, &arguments.root)?;
     service::run(&arguments.config, settled)
 }

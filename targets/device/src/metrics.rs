@@ -38,6 +38,11 @@ pub(crate) fn text(live: &Live) -> String {
     measured("recent_energy_mj_per_token", "Mean of the last tokens", recent.energy_mj_per_token);
     measured("energy_joules_total", "Energy of all tokens", totals.energy_mj.map(|mj| mj / 1e3));
     measured("budget_energy_mj_per_token", "The budget", totals.budget.energy_mj_per_token);
+    measured(
+        "power_mode",
+        "The power mode, as nvpmodel numbers it",
+        totals.power_mode.map(f64::from),
+    );
     measured("budget_latency_ms_per_token", "The budget", totals.budget.latency_ms_per_token);
     measured(
         "resident_bytes",

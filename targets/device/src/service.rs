@@ -35,7 +35,7 @@ pub(crate) fn run(path: &Path, settled: Settled) -> Result<()> {
 }
 
 async fn run_async(path: &Path, settled: Settled) -> Result<()> {
-    let server = settled.config.server.clone();
+    let (server, root) = (settled.config.server.clone(), settled.root.clone());
     let live = Arc::new(Live::new(Budget::of(&settled.config)));
     let (queue, jobs) = channel(server.queue as usize);
     let key = settled.api_key.as_ref().map(|key| Hash::of(key.as_bytes()));
@@ -66,7 +66,7 @@ async fn run_async(path: &Path, settled: Settled) -> Result<()> {
     let (end, ends) = watch::channel(false);
     let serving = serve(listeners, shared(None), shared(key), Arc::clone(&live), ends);
     let serving = tokio::spawn(serving);
-    watch_over(path, &live, &queue, &worker, &mut signals).await;
+    watch_over((path, &root), &live, &queue, &worker, &mut signals).await;
     say(&[NotifyState::Stopping]);
     live.draining.store(true, Ordering::Relaxed);
     let _ = end.send(true);
@@ -80,7 +80,7 @@ async fn run_async(path: &Path, settled: Settled) -> Result<()> {
 
 /// Until the end: passes signals on, and tells systemd that all is well while it is.
 async fn watch_over(
-    path: &Path,
+    paths: (&Path, &Path),
     live: &Live,
     queue: &Sender<Work>,
     worker: &Worker,
@@ -108,14 +108,14 @@ async fn watch_over(
             }
             told = signals.next() => match told {
                 Told::End => return,
-                Told::Reload => reload(path, live, queue).await,
+                Told::Reload => reload(paths, live, queue).await,
             },
         }
     }
 }
 
-async fn reload(path: &Path, live: &Live, queue: &Sender<Work>) {
-    match Settled::read(path) {
+async fn reload((path, root): (&Path, &Path), live: &Live, queue: &Sender<Work>) {
+    match Settled::read(path, root) {
         Ok(settled) => {
             live.totals().budget = Budget::of(&settled.config);
             let _ = queue.send(Work::Reload(Box::new(settled))).await;

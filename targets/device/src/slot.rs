@@ -62,11 +62,11 @@ enum Command {
 }
 
 /// What is done, and for whom.
-pub(crate) fn run(arguments: &Arguments, config: &Path) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, config: &Path, root: &Path) -> Result<()> {
     let (settled, folder) = match &arguments.dir {
         Some(folder) => (None, folder.clone()),
         None => {
-            let settled = Settled::read(config)?;
+            let settled = Settled::read(config, root)?;
             let folder = settled.config.model.slots.clone();
             (Some(settled), folder)
         }

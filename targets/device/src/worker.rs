@@ -10,12 +10,12 @@ use dynamax_config::DeviceConfig;
 use dynamax_session::depth::{self, Depth};
 use dynamax_session::generator::{Ask, End, Eos, Listener, Outcome, Token};
 use dynamax_session::traffic::Ladder;
-use dynamax_session::{Chat, Generator, Metering, Session, Stops, Text, TextStream};
+use dynamax_session::{Chat, Generator, Metering, Session, Stops, Surroundings, Text, TextStream};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
 
 use crate::backend;
 use crate::heap;
-use crate::job::{Budget, Event, Job, Piece, Prompt, Said, Summary, Task};
+use crate::job::{Budget, Event, Job, Piece, Prompt, Refusal, Said, Summary, Task};
 use crate::live::{Live, Loaded};
 use crate::loading::{self, Ready, Settled};
 
@@ -62,9 +62,13 @@ fn serve(
     };
     generator.set_depth(depth(&settled.config)?)?;
     let ladder = Ladder::of(&program);
-    let metering = Metering::open(&settled.config, ladder, session.threads())?;
+    let metering = Metering::open(&settled.config, &settled.root, ladder, session.threads())?;
     let energy_source = metering.source().label();
     generator.set_metering(metering);
+    let board = settled.config.board().map_err(anyhow::Error::msg)?;
+    let has_battery_budget = settled.config.power.below_battery.is_some();
+    generator.set_surroundings(Surroundings::new(&settled.root, board, has_battery_budget));
+    live.power_mode_is(generator.power_mode());
     if ready.on_trial {
         settled.slots()?.confirm()?;
     }
@@ -180,8 +184,9 @@ impl Desk<'_, '_> {
             return;
         }
         let event = match self.try_answer(&task, &reply) {
+            Ok(summary) if summary.end == End::Meter => Event::Refused(Refusal::Meter),
             Ok(summary) => Event::Done(summary),
-            Err(error) => Event::Refused(format!("{error:#}")),
+            Err(error) => Event::Refused(Refusal::Request(format!("{error:#}"))),
         };
         // Nobody may be there to hear it.
         let _ = reply.send(event);
@@ -223,10 +228,7 @@ impl Desk<'_, '_> {
             stopped: false,
         };
         let outcome = self.generator.answer(&prompt, &ask, &mut speaker)?;
-        ensure!(
-            outcome.end != End::Meter,
-            "the power meter is broken, and [power] on_meter_fault is \"stop\": mend it, or use \"continue\""
-        );
+        self.live.power_mode_is(self.generator.power_mode());
         let summary = speaker.end(&outcome, prompt.len());
         self.live.answered(&summary, outcome.end == End::Listener && !summary.stopped);
         Ok(summary)
@@ -341,6 +343,7 @@ impl Listener for Speaker<'_> {
         self.live.token(&said, is_first);
         if let Some(course) = token.course {
             self.live.metered(course.fault);
+            self.live.steered(course.steering.map(|steering| steering.events));
         }
         self.sums.tokens += 1;
         self.sums.depth += said.depth;

@@ -15,7 +15,7 @@ use dynamax_session::depth::{Depth, Fixed, thresholds};
 use dynamax_session::metering::Metering;
 use dynamax_session::modes::in_mode_of_now;
 use dynamax_session::traffic::Ladder;
-use dynamax_session::{Contents, Options, Rounds, Session, Source};
+use dynamax_session::{Contents, Options, Rounds, Session, Source, Surroundings};
 
 use crate::backend;
 
@@ -246,7 +246,14 @@ impl DecodeArguments {
     /// What measures the energy of tokens.
     pub(crate) fn metering(&self, session: &Session<'_>) -> Result<Metering> {
         let ladder = Ladder::of(session.model().program());
-        Metering::open(&self.device()?, ladder, session.threads())
+        Metering::open(&self.device()?, self.root(), ladder, session.threads())
+    }
+
+    /// What may change around the model: power mode and battery.
+    pub(crate) fn surroundings(&self) -> Result<Surroundings> {
+        let device = self.device()?;
+        let board = device.board().map_err(anyhow::Error::msg)?;
+        Ok(Surroundings::new(self.root(), board, device.power.below_battery.is_some()))
     }
 
     /// Refuses flags of fixed exits, where something else decides.

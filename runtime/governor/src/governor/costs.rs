@@ -56,13 +56,23 @@ impl Governor {
 
     /// The position at which a token is expected to cost `energy_uj`.
     pub(super) fn position_of(&self, costs: &Costs, deepest: usize, energy_uj: f32) -> f32 {
-        let mut before = f32::INFINITY;
+        self.position_in(&self.levels_uj(costs, deepest), energy_uj)
+    }
+
+    /// What a token is expected to cost at each level; never more than at the level before.
+    pub(super) fn levels_uj(&self, costs: &Costs, deepest: usize) -> [f32; MAX_LEVELS] {
         let mut levels = [0.0; MAX_LEVELS];
-        let count = self.calibration.levels().len();
-        for level in 0..count {
-            before = self.level_uj(costs, deepest, level).min(before);
-            levels[level] = before;
+        let mut before = f32::INFINITY;
+        for (index, level) in levels.iter_mut().enumerate().take(self.calibration.levels().len()) {
+            before = self.level_uj(costs, deepest, index).min(before);
+            *level = before;
         }
+        levels
+    }
+
+    /// The position at which a token is expected to cost `energy_uj`, among levels that cost this much.
+    pub(super) fn position_in(&self, levels: &[f32; MAX_LEVELS], energy_uj: f32) -> f32 {
+        let count = self.calibration.levels().len();
         match levels[..count].iter().position(|level| *level <= energy_uj) {
             None => self.calibration.last(),
             Some(0) => 0.0,

@@ -10,10 +10,17 @@ use crate::mode::Cause;
 use crate::units::Microjoules;
 
 /// How fast the mix of exits is learned.
-const MIX_RATE: f32 = 1.0 / 32.0;
+const MIX_RATE: f32 = 1.0 / 20.0;
+
+/// How much faster while surprises have one sign (Trigg and Leach 1967), beyond what chance does.
+const MIX_SURGE: f32 = 0.2;
+const CHANCE: f32 = 0.2;
+
+/// How fast the sign and the size of surprises are learned.
+const SURPRISE_RATE: f32 = 1.0 / 16.0;
 
 /// Windows over which a text's habit is learned: savings are worth making only for what comes before they are forgotten.
-const HABIT_WINDOWS: f32 = 4.0;
+const HABIT_WINDOWS: f32 = 8.0;
 
 /// Tokens without a measurement after which the meter counts as broken, and with one after which it counts as whole.
 const FAULT_AFTER: u8 = 4;
@@ -49,7 +56,8 @@ impl Governor {
         let surprise = (spent - self.last.expected_uj) / range;
         if self.position > 0.0 {
             let last = self.calibration.last();
-            self.bias = (self.bias + MIX_RATE * surprise * last).clamp(-last, last);
+            let rate = self.mix_rate(surprise);
+            self.bias = (self.bias + rate * surprise * last).clamp(-last, last);
             let rate = 1.0 / (HABIT_WINDOWS * self.config.window as f32);
             self.habit += rate * (self.bias - self.habit);
         }
@@ -61,6 +69,15 @@ impl Governor {
         if exit < end {
             self.evidence.expect(if is_forced { wrong } else { self.chance(self.position) });
         }
+    }
+
+    /// How much of a surprise is believed: more, if those before it had the same sign.
+    fn mix_rate(&mut self, surprise: f32) -> f32 {
+        let (sum, size) = &mut self.surprises;
+        *sum += SURPRISE_RATE * (surprise - *sum);
+        *size += SURPRISE_RATE * (surprise.abs() - *size);
+        let alike = sum.abs() / size.max(1e-3);
+        MIX_RATE + MIX_SURGE * (alike - CHANCE).max(0.0)
     }
 
     pub(super) fn learn_agreement(&mut self, agreed: u32, of: u32) {

@@ -13,6 +13,11 @@ const CARRY: f32 = 1.02;
 /// Share of the window's energy that waiting rows may be worth.
 const WAITING_SHARE: f32 = 0.03;
 
+/// How much of what this part of the text needs beyond its habit is thought to last, and how much less over a whole window: a hard
+/// part that has begun may end before the look does.
+const LASTS: f32 = 0.9;
+const FADES: f32 = 0.5;
+
 /// Tokens that a conflict must be over before the mode says so.
 const CONFLICT_HOLDS: u8 = 8;
 
@@ -63,10 +68,14 @@ impl Governor {
             limits.gives_way.add(Events::ENERGY_OUT_OF_REACH);
         }
         // Where the text in the mean costs the budget: what is easy saves, and what is hard spends the savings.
-        let steady = self.position_of(costs, limits.deepest, budget * CARRY) + self.habit;
+        let levels = self.levels_uj(costs, limits.deepest);
+        let steady = self.position_in(&levels, budget * CARRY) + self.habit;
         // Where what is left is not enough for that, by what this part of the text costs.
-        let share = self.window.share_uj();
-        let urgent = self.position_of(costs, limits.deepest, share) + self.bias;
+        let need = |(ahead, share): (f32, f32)| {
+            let lasting = self.habit + (self.bias - self.habit) * (LASTS - FADES * ahead);
+            self.position_in(&levels, share) + lasting
+        };
+        let urgent = self.window.shares_uj().map(need).fold(f32::NEG_INFINITY, f32::max);
         steady.max(urgent).clamp(0.0, self.calibration.last())
     }
 

@@ -1,6 +1,7 @@
 //! The grid: every board with every text under every budget, over many seeds, against the best that hindsight could do.
 
 use std::fmt::Write;
+use std::ops::Range;
 use std::string::String;
 use std::vec::Vec;
 
@@ -73,12 +74,13 @@ pub struct Cell {
 ///
 /// Panics if the governor refuses the ask, which would be a defect of the simulator.
 #[must_use]
-pub fn cell(board: &SimBoard, text: &Text, ask: &Ask, seeds: u64) -> Cell {
+pub fn cell(board: &SimBoard, text: &Text, ask: &Ask, seeds: Range<u64>) -> Cell {
     let calibration = calibrate(text, CALIBRATED_ON, 4711);
     let full = board.model().full(context_bucket(TOKENS as u32 / 2));
     let (budget, deadline) = (full.uj * ask.energy, full.us * ask.deadline);
     let mut cell = Cell::default();
-    for seed in 1..=seeds {
+    let share = 1.0 / (seeds.end - seeds.start) as f32;
+    for seed in seeds {
         let tokens = text.tokens(TOKENS, seed);
         let config = GovernorConfig {
             energy_per_token: Some(Microjoules(budget as u64)),
@@ -97,7 +99,6 @@ pub fn cell(board: &SimBoard, text: &Text, ask: &Ask, seeds: u64) -> Cell {
         };
         let (best, is_payable) = hindsight(&calibration, at, |outcome| outcome.energy_uj <= budget);
         let (steady, _) = hindsight(&calibration, at, |outcome| outcome.window_uj <= budget * 1.01);
-        let share = 1.0 / seeds as f32;
         cell.energy = cell.energy.max(outcome.energy_uj / budget);
         cell.window = cell.window.max(outcome.window_uj / budget);
         cell.in_time += (1.0 - outcome.late as f32 / TOKENS as f32) * share;
@@ -160,14 +161,14 @@ pub struct Place {
 ///
 /// Panics if a thread does.
 #[must_use]
-pub fn grid(seeds: u64) -> Vec<Place> {
+pub fn grid(seeds: &Range<u64>) -> Vec<Place> {
     let of_board = |board: &'static SimBoard| {
         let asks = move |text: &'static Text| {
             ASKS.iter().map(move |ask| Place {
                 board,
                 text,
                 ask,
-                cell: cell(board, text, ask, seeds),
+                cell: cell(board, text, ask, seeds.clone()),
             })
         };
         TEXTS.iter().flat_map(asks).collect::<Vec<_>>()

@@ -42,8 +42,8 @@ pub(crate) async fn answer(
     let Some(first) = events.recv().await else {
         return Err(ApiError::unavailable("is ending"));
     };
-    if let Event::Refused(message) = first {
-        return Err(ApiError::invalid(message));
+    if let Event::Refused(refusal) = first {
+        return Err(refusal.into());
     }
     if streams {
         return Ok(stream(frame, first, events, includes_usage));
@@ -99,7 +99,7 @@ async fn whole(frame: &Frame, first: Event, mut events: Events) -> Result<Respon
         match event {
             Event::Text(piece) => pieces.push(piece),
             Event::Done(summary) => return Ok(json(&frame.whole(&pieces, &summary))),
-            Event::Refused(message) => return Err(ApiError::invalid(message)),
+            Event::Refused(refusal) => return Err(refusal.into()),
         }
         next = events.recv().await;
     }
@@ -132,7 +132,7 @@ fn chunks(
                 out.extend(includes_usage.then(|| frame.usage(&summary).to_string()));
                 out.push("[DONE]".into());
             }
-            Event::Refused(message) => out.push(error_text(&ApiError::invalid(message))),
+            Event::Refused(refusal) => out.push(error_text(&refusal.into())),
         }
         is_first = false;
         iter(out.into_iter().map(|data| Ok(SseEvent::default().data(data))))

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::response::json;
+use crate::job::Refusal;
 
 /// Why a request is not answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,10 +88,26 @@ impl ApiError {
         Self { code: Some("unavailable"), retry_after_s: Some(5), ..error }
     }
 
+    /// The power meter is broken, and the device is told to stop then.
+    pub(crate) fn meter() -> Self {
+        let message = "the power meter is broken, and [power] on_meter_fault is \"stop\": mend it, or use \"continue\"";
+        let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message);
+        Self { code: Some("power_meter_broken"), retry_after_s: Some(30), ..error }
+    }
+
     /// As JSON, also inside a stream.
     pub(crate) fn body(&self) -> Body<'_> {
         let Self { kind, code, param, message, .. } = self;
         Body { error: Inner { message, r#type: kind, param: *param, code: *code } }
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Request(message) => Self::invalid(message),
+            Refusal::Meter => Self::meter(),
+        }
     }
 }
 

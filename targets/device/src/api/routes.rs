@@ -161,6 +161,7 @@ async fn gauges(State(shared): State<Shared>) -> Response {
             "energy_mj_per_token": budget.energy_mj_per_token,
             "latency_ms_per_token": budget.latency_ms_per_token,
         },
+        "power_mode": totals.power_mode,
         "tokens": totals.tokens,
         "waiting": live.waiting.load(Ordering::Relaxed),
         "uptime_s": live.uptime().as_secs(),

@@ -73,6 +73,11 @@ impl Board {
         self.folder.path().join("device.toml")
     }
 
+    /// Where the board's files are: no sensor but those that a test puts there.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("d.sock")
     }
@@ -113,6 +118,7 @@ impl Board {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dynamaxd"));
         command.arg("--config").arg(self.config()).args(arguments);
+        command.arg("--root").arg(self.root());
         command.env_remove("NOTIFY_SOCKET");
         command
     }

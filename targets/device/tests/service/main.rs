@@ -9,4 +9,6 @@ mod hostile;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod meters;
+#[cfg(test)]
 mod trust;

@@ -168,6 +168,7 @@ fn generate(
     let mut generator = Generator::new(session, &mut memory);
     generator.set_depth(arguments.decode.depth(session)?)?;
     generator.set_metering(arguments.decode.metering(session)?);
+    generator.set_surroundings(arguments.decode.surroundings()?);
     let segments = session.model().program().segments.len();
     let mut journal = journal(&generator, segments);
     let outlook = outlook(generator.depth(), prompt.len(), arguments.decode.knows_costs());
