@@ -1,9 +1,9 @@
-//! A model with every operator: an attention layer, a Mamba layer and a Mamba-2 layer, with awkward widths, and an exit
-//! behind each of the first two.
+//! Small models with awkward widths: one with every operator, and one of each architecture. All have an exit behind each of
+//! the first two layers.
 
 use dynamax_bundle::{
-    Activation, Classifier, DType, Exit, Kind, Layout, MetaBuf, Op, ProgramBuf, Rows, SectionKind,
-    SectionSpec, Segment, Tensor, TensorId, TokenIds, Writer,
+    Activation, DType, Exit, Kind, Layout, MetaBuf, Op, ProgramBuf, Rows, SectionKind, SectionSpec,
+    Segment, Tensor, TensorId, TokenIds, Writer,
 };
 use dynamax_engine::Line;
 use dynamax_kernels::format::{Format, PANEL};
@@ -11,9 +11,11 @@ use dynamax_kernels::quantize::pack_panel;
 
 use crate::random::Random;
 
+mod exits;
+
 /// Ids of the model.
 pub const VOCAB_SIZE: u32 = 83;
-/// Its sliding window: shorter than the sequences that tests feed it.
+/// Their sliding window: shorter than the sequences that tests feed it.
 pub const WINDOW: u32 = 19;
 
 const D_MODEL: u32 = 40;
@@ -53,7 +55,7 @@ pub fn hybrid(quant: DType, kv: DType) -> Hybrid {
     let mut model = Model { random: Random::new(7), quant, kv, ..Model::default() };
     let x = model.embed();
     let layers: [Layer; 3] = [Model::attention_layer, Model::mamba_layer, Model::mamba2_layer];
-    model.assemble(x, &layers)
+    model.assemble(x, &layers, EXITS)
 }
 
 /// The same with two attention layers of equal weights in front, whose layers all add nothing to the residual stream:
@@ -72,15 +74,62 @@ pub fn flat(quant: DType, kv: DType) -> Hybrid {
         model.random = start;
         x
     };
-    model.assemble(x, &[twin, Model::attention_layer, Model::mamba_layer, Model::mamba2_layer])
+    model.assemble(
+        x,
+        &[twin, Model::attention_layer, Model::mamba_layer, Model::mamba2_layer],
+        EXITS,
+    )
 }
+
+/// One layer decides, then a Mamba block.
+const EXITS: [MakeExit; 2] = [Model::calm_exit, Model::mamba_exit];
+
+/// What a model's layers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// Selective scans.
+    Mamba,
+    /// State-space duality.
+    Mamba2,
+    /// Attention over all that came before, several queries to a key.
+    Attention,
+    /// Attention over a sliding window, in a ring, a key to each query.
+    Window,
+}
+
+impl Architecture {
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Mamba, Self::Mamba2, Self::Attention, Self::Window];
+}
+
+/// Three layers of one architecture, with an exit of a feed-forward block, and one of a layer or, behind Mamba, of a block
+/// of its kind.
+///
+/// # Panics
+///
+/// As [`hybrid`].
+#[must_use]
+pub fn pure(architecture: Architecture, quant: DType, kv: DType) -> Hybrid {
+    let mut model = Model { random: Random::new(11), quant, kv, ..Model::default() };
+    let x = model.embed();
+    let (layer, second): (Layer, MakeExit) = match architecture {
+        Architecture::Mamba => (Model::mamba_layer, Model::mamba_exit),
+        Architecture::Mamba2 => (Model::mamba2_layer, Model::mamba_exit),
+        Architecture::Attention => (Model::full_attention_layer, Model::calm_exit),
+        Architecture::Window => (Model::attention_layer_of_heads, Model::calm_exit),
+    };
+    model.assemble(x, &[layer; 3], [Model::ffn_exit, second])
+}
+
+/// Adds the exit behind a segment, given the head's norm and table.
+type MakeExit = fn(&mut Model, usize, TensorId, TensorId);
 
 /// Adds a layer to the residual stream.
 type Layer = fn(&mut Model, TensorId) -> TensorId;
 
 impl Model {
     /// Adds layers, the head and exits, and packs the whole.
-    fn assemble(mut self, x: TensorId, layers: &[Layer]) -> Hybrid {
+    fn assemble(mut self, x: TensorId, layers: &[Layer], exits: [MakeExit; 2]) -> Hybrid {
         let mut x = x;
         for (layers, layer) in (1..).zip(layers) {
             x = layer(&mut self, x);
@@ -90,8 +139,9 @@ impl Model {
         }
         let (norm, table) = (self.vector(D_MODEL, 1.0, 0.2), TABLE);
         let logits = self.head(x, norm, table);
-        self.calm_exit(norm, table);
-        self.mamba_exit(norm, table);
+        for (segment, exit) in exits.into_iter().enumerate() {
+            exit(&mut self, segment, norm, table);
+        }
         let (quant, kv, n_layers) = (self.quant, self.kv, layers.len() as u32);
         let program = ProgramBuf {
             segments: self.segments,
@@ -193,57 +243,29 @@ impl Model {
         self.activation(Rows::Fixed(1), width, |out| Op::Select { x, out })
     }
 
-    fn score(&mut self, x: TensorId) -> TensorId {
-        let weight = self.matrix(2, self.tensors[x.index()].width);
-        let bias = Some(self.vector(2, 0.0, 0.1));
-        self.activation(Rows::Fixed(1), 2, |out| Op::Linear { x, weight, bias, out })
-    }
-
-    /// One layer decides.
-    fn calm_exit(&mut self, norm: TensorId, table: TensorId) {
-        let (first_op, residual) = (self.ops.len() as u16, self.segments[0].residual);
-        let x = self.select(residual, D_MODEL);
-        let score = self.score(x);
-        self.exit(Classifier::Calm, first_op, score, norm, table);
-    }
-
-    /// A Mamba block decides, which hears every token.
-    fn mamba_exit(&mut self, norm: TensorId, table: TensorId) {
-        let (first_op, residual) = (self.ops.len() as u16, self.segments[1].residual);
-        let u = self.linear(residual, 18, false);
-        let u = self.conv(u, 18, Activation::Silu);
-        let (bc, dt) = (self.linear(u, 6, false), self.linear(u, 18, true));
-        let (a, d) = (self.plain(3, 18, -1.5, 1.0), self.vector(18, 1.0, 0.2));
-        let state = self.state(3, 18);
-        let y = self.op(18, |out| Op::SelectiveScan { x: u, dt, bc, a, d, state, out });
-        let y = self.select(y, 18);
-        let score = self.score(y);
-        self.exit(Classifier::Mamba, first_op, score, norm, table);
-    }
-
-    fn exit(
-        &mut self,
-        classifier: Classifier,
-        first_op: u16,
-        score: TensorId,
-        norm: TensorId,
-        table: TensorId,
-    ) {
-        let (segment, probe_end) = (self.exits.len() as u16, self.ops.len() as u16);
-        let residual = self.segments[usize::from(segment)].residual;
-        let logits = self.head(residual, norm, table);
-        let end_op = self.ops.len() as u16;
-        let exit = Exit { segment, classifier, first_op, probe_end, end_op, score, logits };
-        self.exits.push(exit);
-    }
-
-    /// Query/key norm, rotary positions, 4 heads over 2, a sliding window, and a SwiGLU block.
+    /// Four heads over two, a sliding window.
     fn attention_layer(&mut self, x: TensorId) -> TensorId {
+        self.attention(x, 2, WINDOW)
+    }
+
+    /// Four heads over four, a sliding window.
+    fn attention_layer_of_heads(&mut self, x: TensorId) -> TensorId {
+        self.attention(x, 4, WINDOW)
+    }
+
+    /// Four heads over two, all that came before.
+    fn full_attention_layer(&mut self, x: TensorId) -> TensorId {
+        self.attention(x, 2, 0)
+    }
+
+    /// Query norm, rotary positions, four heads, and a SwiGLU block.
+    fn attention(&mut self, x: TensorId, n_kv_heads: u32, window: u32) -> TensorId {
         const HEAD_DIM: u32 = 12;
+        let kv_width = n_kv_heads * HEAD_DIM;
         let h = self.norm(x, D_MODEL);
         let q = self.linear(h, 4 * HEAD_DIM, true);
-        let k = self.linear(h, 2 * HEAD_DIM, true);
-        let v = self.linear(h, 2 * HEAD_DIM, false);
+        let k = self.linear(h, kv_width, true);
+        let v = self.linear(h, kv_width, false);
         let weight = self.vector(HEAD_DIM, 1.0, 0.2);
         let q = self.op(4 * HEAD_DIM, |out| Op::RmsNorm {
             x: q,
@@ -255,8 +277,8 @@ impl Model {
         let inv_freq = self.vector(HEAD_DIM / 2, 0.5, 0.4);
         let angles = self.op(HEAD_DIM, |out| Op::RopeAngles { inv_freq, out });
         let q = self.op(4 * HEAD_DIM, |out| Op::Rope { x: q, angles, out, head_dim: HEAD_DIM });
-        let k = self.op(2 * HEAD_DIM, |out| Op::Rope { x: k, angles, out, head_dim: HEAD_DIM });
-        let (rows, width, dtype) = (Rows::Cache { window: WINDOW }, 2 * HEAD_DIM, self.kv);
+        let k = self.op(kv_width, |out| Op::Rope { x: k, angles, out, head_dim: HEAD_DIM });
+        let (rows, width, dtype) = (Rows::Cache { window }, kv_width, self.kv);
         let [k_cache, v_cache] =
             [0; 2].map(|_| self.tensor(Tensor { dtype, rows, width, kind: Kind::State }));
         let o = self.op(4 * HEAD_DIM, |out| Op::Attention {
@@ -267,7 +289,7 @@ impl Model {
             v_cache,
             out,
             n_heads: 4,
-            n_kv_heads: 2,
+            n_kv_heads,
             scale: 0.3,
         });
         let o = self.back(o, false);

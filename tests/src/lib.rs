@@ -1,14 +1,17 @@
-//! A small model that has every operator, for tests that span the runtime's crates.
+//! Small models, one of which has every operator, for tests that span the runtime's crates.
 //!
 //! It needs neither Burn nor files, so that it also runs where only the runtime does: in emulation, on a board.
 
+mod budget;
 mod conformance;
 mod hybrid;
 mod random;
+mod ways;
 
 pub use conformance::each_operator;
-pub use hybrid::{Hybrid, VOCAB_SIZE, WINDOW, flat, hybrid};
+pub use hybrid::{Architecture, Hybrid, VOCAB_SIZE, WINDOW, flat, hybrid, pure};
 pub use random::Random;
+pub use ways::{Asked, Trace, Way};
 
 /// FNV-1a over the bits of numbers: one number that changes if any bit does.
 #[must_use]

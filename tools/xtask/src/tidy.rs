@@ -37,7 +37,16 @@ const ALLOWED: [(&str, &[&str]); 15] = [
         "dynamax-models",
         &["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine", "dynamax-burn"],
     ),
-    ("dynamax-tests", &["dynamax-bundle", "dynamax-plan", "dynamax-kernels", "dynamax-engine"]),
+    (
+        "dynamax-tests",
+        &[
+            "dynamax-bundle",
+            "dynamax-plan",
+            "dynamax-kernels",
+            "dynamax-engine",
+            "dynamax-governor",
+        ],
+    ),
     (
         "dynamax",
         &[
