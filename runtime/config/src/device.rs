@@ -300,3 +300,11 @@ pub struct Trust {
     /// Whether an older bundle may replace a newer one.
     pub allow_downgrade: bool,
 }
+
+impl Trust {
+    /// True where a bundle may not replace a newer one. Without a signature, nobody vouches for what is older.
+    #[must_use]
+    pub fn refuses_older(&self) -> bool {
+        self.require_signature && !self.allow_downgrade
+    }
+}

@@ -36,6 +36,12 @@ pub enum SlotError {
     /// Someone else is writing.
     #[error("another transfer is under way; wait for it to end")]
     Busy,
+    /// A newer bundle has proved itself here.
+    #[error(
+        "the bundle is version {found}, and version {least} has run here; sign a newer one with --counter {least} or more, or \
+         let an older one replace it (--allow-downgrade, or `allow_downgrade` in the device's device.toml)"
+    )]
+    Older { found: u64, least: u64 },
     /// What arrived was refused.
     #[error("the bundle that arrived is refused: {reason}")]
     Refused { reason: String },
@@ -47,7 +53,11 @@ impl SlotError {
     pub fn is_no(&self) -> bool {
         matches!(
             self,
-            Self::Empty | Self::NoOther { .. } | Self::Space { .. } | Self::Refused { .. }
+            Self::Empty
+                | Self::NoOther { .. }
+                | Self::Space { .. }
+                | Self::Older { .. }
+                | Self::Refused { .. }
         )
     }
 

@@ -117,6 +117,19 @@ impl<D: Disk> Slots<D> {
         written(self).map_err(SlotError::disk(STATE_FILE, "written"))
     }
 
+    /// Refuses a bundle that is older than one that has proved itself here. One that is not signed is version 0.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotError::Older`]; a state that was damaged.
+    pub fn admit(&self, counter: u64) -> Result<(), SlotError> {
+        let least = self.state()?.floor;
+        if counter < least {
+            return Err(SlotError::Older { found: counter, least });
+        }
+        Ok(())
+    }
+
     /// Prepares a slot for `image`: the one that does not run, or the one on trial, which is given up for it. Goes on
     /// where a transfer of the same bundle broke off.
     ///

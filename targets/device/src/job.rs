@@ -19,12 +19,15 @@ pub(crate) enum Prompt {
 }
 
 impl Prompt {
-    /// Bytes of its text.
-    pub(crate) fn text_bytes(&self) -> usize {
+    /// Bytes that it takes.
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Tokens(_) => 0,
-            Self::Messages(messages) => messages.iter().map(|message| message.content.len()).sum(),
+            Self::Tokens(ids) => size_of_val(ids.as_slice()),
+            Self::Messages(messages) => {
+                let of = |message: &Message| size_of::<Message>() + message.content.len();
+                messages.iter().map(of).sum()
+            }
         }
     }
 }

@@ -133,7 +133,7 @@ pub(crate) fn look(settled: &Settled) -> Result<Ready> {
 
 fn examine(settled: &Settled, slots: &Slots<Directory>, start: &Start) -> Result<Ready> {
     let source = Source::open(&slots.disk().path(start.slot.file()))?;
-    let least = if settled.config.trust.allow_downgrade { 0 } else { start.floor };
+    let least = if settled.config.trust.refuses_older() { start.floor } else { 0 };
     let (signature, planned_bytes) = admit(settled, &source, least)?;
     let found = source.bundle()?.hash();
     ensure!(

@@ -153,6 +153,11 @@ fn install(
 /// Speaks first: one line of JSON with the offset to send from. Then reads stdin to its end.
 fn receive(folder: &Path, settled: Option<&Settled>, image: Image, reset: bool) -> Result<()> {
     let (_alone, mut slots) = open(folder, reset)?;
+    // Before a large file is sent; a version that is a lie is found out when it has arrived, and so is a missing signature.
+    let refuses_older = settled.is_some_and(|settled| settled.config.trust.refuses_older());
+    if refuses_older && image.counter > 0 {
+        slots.admit(image.counter)?;
+    }
     let mut transfer = slots.offer(image)?;
     say(&json!({ "slot": transfer.slot().to_string(), "offset": transfer.offset() }))?;
     take(&mut slots, &mut transfer)?;
@@ -223,7 +228,7 @@ fn check(settled: Option<&Settled>, path: &Path, image: Image, floor: u64) -> Re
 fn vouch(settled: Option<&Settled>, source: &Source, floor: u64) -> Result<()> {
     match settled {
         Some(settled) => {
-            let least = if settled.config.trust.allow_downgrade { 0 } else { floor };
+            let least = if settled.config.trust.refuses_older() { floor } else { 0 };
             loading::admit(settled, source, least).map(drop)
         }
         None => source.verified().map(drop),

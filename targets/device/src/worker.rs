@@ -190,7 +190,9 @@ impl Desk<'_, '_> {
         };
         // Nobody may be there to hear it.
         let _ = reply.send(event);
-        if task.prompt.text_bytes() > LONG_PROMPT_BYTES {
+        let prompt_bytes = task.prompt.bytes();
+        drop(task);
+        if prompt_bytes > LONG_PROMPT_BYTES {
             heap::give_back();
         }
     }

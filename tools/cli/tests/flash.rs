@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use dynamax_slots::{Directory, Slots};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -59,6 +60,38 @@ fn demo(name: &str) -> String {
 /// The file of a slot is this bundle.
 fn holds(folder: &Path, file: &str, bundle: &str) -> bool {
     std::fs::read(folder.join(file)).unwrap() == std::fs::read(bundle).unwrap()
+}
+
+#[test]
+fn an_older_bundle_replaces_a_newer_one_only_on_purpose() {
+    let bench = Bench::new();
+    let key = bench.path("key").display().to_string();
+    bench.json(&["keygen", "-o", &key]);
+    let signed = |counter: &str| {
+        let path = bench.path(&format!("{counter}.dmx")).display().to_string();
+        let demo = demo("mamba2.dmx");
+        bench.json(&["sign", &demo, "--key", &key, "--counter", counter, "-o", &path]);
+        path
+    };
+    let (six, seven) = (signed("6"), signed("7"));
+    // A directory, and a device that has only a shell.
+    for to in [bench.path("slots"), bench.path("device")] {
+        let shown = to.display();
+        let to_shell = format!("ssh://drone{shown}");
+        let to_folder = shown.to_string();
+        let to_flag = if to.ends_with("device") { &to_shell } else { &to_folder };
+        bench.json(&["flash", &seven, "--to", to_flag]);
+        let mut slots = Slots::new(Directory::at(&to));
+        bench.json(&["flash", &six, "--to", to_flag]);
+        slots.rollback().unwrap();
+        slots.confirm().unwrap();
+        let words = "is version 6, and version 7 has run here";
+        bench.refused(1, words, &["flash", &six, "--to", to_flag]);
+        bench.refused(1, "is version 0", &["flash", &demo("mamba2.dmx"), "--to", to_flag]);
+        assert_eq!(slots.state().unwrap().active_image().unwrap().counter, 7, "nothing was done");
+        let done = bench.json(&["flash", &six, "--to", to_flag, "--allow-downgrade"]);
+        assert_eq!(done["counter"], 6, "{done}");
+    }
 }
 
 #[test]

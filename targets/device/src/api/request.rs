@@ -61,7 +61,7 @@ struct StreamOptions {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a string or a list of strings")]
 enum OneOrMany {
     One(String),
     Many(Vec<String>),
@@ -90,7 +90,7 @@ struct Completion {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a string, or a list of token ids, or one of either in a list")]
 enum Text {
     One(String),
     Ids(Vec<u32>),
@@ -126,7 +126,7 @@ struct Turn {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a string or a list of parts")]
 enum Content {
     Text(String),
     Parts(Vec<Part>),
@@ -220,14 +220,21 @@ fn common(
     prompt: Prompt,
     alternatives: Option<usize>,
 ) -> Result<Understood, ApiError> {
-    if common.n.unwrap_or(1) != 1 || common.best_of.unwrap_or(1) != 1 {
-        return Err(ApiError::field("n", "one answer a request is made; leave n and best_of out"));
+    for (field, answers) in [("n", common.n), ("best_of", common.best_of)] {
+        if answers.unwrap_or(1) != 1 {
+            let message = format!("one answer a request is made; leave {field} out");
+            return Err(ApiError::field(field, message));
+        }
     }
-    if common.presence_penalty.unwrap_or(0.0) != 0.0
-        || common.frequency_penalty.unwrap_or(0.0) != 0.0
-    {
-        let message = "penalties by count are not supported; use repetition_penalty";
-        return Err(ApiError::field("frequency_penalty", message));
+    let penalties = [
+        ("presence_penalty", common.presence_penalty),
+        ("frequency_penalty", common.frequency_penalty),
+    ];
+    for (field, penalty) in penalties {
+        if penalty.unwrap_or(0.0) != 0.0 {
+            let message = "penalties by count are not supported; use repetition_penalty";
+            return Err(ApiError::field(field, message));
+        }
     }
     let has_bias = |bias: &Value| bias.as_object().is_none_or(|bias| !bias.is_empty());
     if common.logit_bias.as_ref().is_some_and(|bias| !bias.is_null() && has_bias(bias)) {
@@ -270,8 +277,15 @@ fn sampling(common: &Common) -> Result<Sampling, ApiError> {
         // Two hashes of nothing differ: the standard library keys them at random.
         seed: common.seed.map_or_else(|| RandomState::new().hash_one(0), i64::cast_unsigned),
     };
-    let named = |(name, range): (&'static str, &str)| {
-        ApiError::field(name, format!("{} is out of range: send {range}", name.replace('-', "_")))
+    // Flags have dashes, fields have not.
+    let named = |(flag, range): (&'static str, &str)| {
+        let field = match flag {
+            "top-p" => "top_p",
+            "min-p" => "min_p",
+            "repetition-penalty" => "repetition_penalty",
+            same => same,
+        };
+        ApiError::field(field, format!("{field} is out of range: send {range}"))
     };
     sampling.validate().map_err(named)?;
     Ok(sampling)
@@ -356,6 +370,10 @@ mod tests {
             (r#"{"prompt": "x", "dynamax": {"energy_mj_per_token": 0}}"#, "more than 0"),
             (r#"{"prompt": "x", "dynamax": {"energy": 1}}"#, "unknown field"),
             (r#"{"prompt": "x", "max_tokens": -1}"#, "cannot be read"),
+            (r#"{"prompt": "x", "best_of": 2}"#, "leave best_of out"),
+            (r#"{"prompt": "x", "presence_penalty": 0.5}"#, "repetition_penalty"),
+            (r#"{"prompt": {"x": 1}}"#, "a string, or a list of token ids"),
+            (r#"{"prompt": "x", "stop": 5}"#, "a string or a list of strings"),
             ("{", "cannot be read"),
             ("[]", "cannot be read"),
         ] {

@@ -57,6 +57,9 @@ pub(crate) struct Arguments {
     /// Refuse a bundle that this public key has not signed; a directory of keys, or repeated.
     #[arg(long)]
     key: Vec<PathBuf>,
+    /// Let a bundle replace a newer one; dynamaxd on a device goes by its own device.toml.
+    #[arg(long)]
+    allow_downgrade: bool,
     /// Tell dynamaxd on the device to switch now (systemctl reload-or-restart).
     #[arg(long)]
     reload: bool,
@@ -118,7 +121,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return rollback(&destination, arguments);
     }
     let bundle = arguments.bundle.as_ref().context("give a bundle")?;
-    let parcel = Parcel::open(bundle, &arguments.key)?;
+    let parcel = Parcel::open(bundle, &arguments.key, arguments.allow_downgrade)?;
     let mut limits = Limits::of(arguments)?;
     let done = match &destination {
         Destination::Directory(path) => {

@@ -18,11 +18,13 @@ pub(super) const PIECE_BYTES: usize = 1 << 20;
 pub(super) struct Parcel {
     pub(super) source: Source,
     pub(super) image: Image,
+    /// It may replace a newer one.
+    may_be_older: bool,
 }
 
 impl Parcel {
     /// Opens and checks a bundle, and who signed it if keys are given.
-    pub(super) fn open(path: &Path, trusted: &[PathBuf]) -> Result<Self> {
+    pub(super) fn open(path: &Path, trusted: &[PathBuf], may_be_older: bool) -> Result<Self> {
         let source = Source::open(path)?;
         let bundle = source.verified()?;
         let mut public = Vec::new();
@@ -37,7 +39,7 @@ impl Parcel {
         }
         let counter = bundle.signature().map_or(0, |signature| signature.counter);
         let image = Image { hash: bundle.hash(), bytes: source.bytes().len() as u64, counter };
-        Ok(Self { source, image })
+        Ok(Self { source, image, may_be_older })
     }
 
     /// Bytes that its plan needs, if they are at most `limit`.
@@ -63,6 +65,9 @@ impl Parcel {
         planned_bytes: u64,
         check: impl FnOnce(&D, &'static str) -> Result<(), String>,
     ) -> Result<Done> {
+        if !self.may_be_older {
+            slots.admit(self.image.counter)?;
+        }
         let mut transfer = slots.offer(self.image)?;
         let resumed_bytes = transfer.offset();
         let bar = progress::bytes(self.image.bytes, "writing");
