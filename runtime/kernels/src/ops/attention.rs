@@ -280,44 +280,58 @@ impl<'a> Work<'a> {
             return;
         }
         let width = self.group * self.head_dim;
+        let head = |keys, values| {
+            let &Self { op, head_dim, .. } = self;
+            Head { cached, keys, values, head_dim, scale: op.scale }
+        };
+        let columns = |index: usize| index * width..(index + 1) * width;
         let blocks = keys.chunks_exact(block).zip(values.chunks_exact(block));
-        for ((index, kv_head), (keys, values)) in self.kv_heads.clone().enumerate().zip(blocks) {
-            let head = Head { cached, keys, values, head_dim: self.head_dim, scale: self.op.scale };
-            let columns = index * width..(index + 1) * width;
-            if self.is_tiled(isa) {
-                self.tiles(isa, &head, kv_head, columns, out);
-                continue;
+        let heads = self.kv_heads.clone().enumerate().zip(blocks);
+        let tiled = self.tiled_rows(isa);
+        if tiled > 0 {
+            let mut room = Room::new();
+            for ((index, kv_head), (keys, values)) in heads.clone() {
+                let head = head(keys, values);
+                self.tiles(isa, &head, tiled, (kv_head, columns(index)), out, &mut room);
             }
-            for row in self.rows.clone() {
+        }
+        for ((index, kv_head), (keys, values)) in heads {
+            for row in self.rows.clone().skip(tiled) {
                 let queries = &self.op.q.row(row)[kv_head * width..][..width];
-                let out = &mut out.row_mut(row - self.rows.start)[columns.clone()];
-                attend(&head, queries, self.positions(row), out);
+                let out = &mut out.row_mut(row - self.rows.start)[columns(index)];
+                attend(&head(keys, values), queries, self.positions(row), out);
             }
         }
     }
 
-    /// Whether queries are taken sixteen at a time. The reference takes them one by one.
-    fn is_tiled(&self, isa: Isa) -> bool {
-        let queries = self.rows.len() * self.group;
-        isa != Isa::reference()
-            && self.rows.len() > 1
-            && queries >= tile::LEAST
-            && self.head_dim <= tile::MOST_HEAD_DIM
+    /// Rows, from the first, whose queries are taken sixteen at a time; those behind would leave most of a tile empty. The
+    /// reference takes all of them one by one.
+    fn tiled_rows(&self, isa: Isa) -> usize {
+        let (rows, queries) = (self.rows.len(), self.rows.len() * self.group);
+        if isa == Isa::reference() || rows < 2 || self.head_dim > tile::MOST_HEAD_DIM {
+            return 0;
+        }
+        let least = if queries < LANES { tile::LEAST.0 } else { tile::LEAST.1 };
+        match queries % LANES {
+            0 => rows,
+            spare if spare >= least => rows,
+            spare => (queries - spare) / self.group,
+        }
     }
 
-    /// Attends for all rows of a key/value head, sixteen queries at a time.
+    /// Attends for the first rows of a key/value head, sixteen queries at a time.
     fn tiles<C: Cached>(
         &self,
         isa: Isa,
         head: &Head<'_, C>,
-        kv_head: usize,
-        columns: Range<usize>,
+        rows: usize,
+        (kv_head, columns): (usize, Range<usize>),
         out: &mut ColumnsMut<'_>,
+        room: &mut Room,
     ) {
         let (group, head_dim) = (self.group, self.head_dim);
-        let count = self.rows.len() * group;
+        let count = rows * group;
         let place = |query: usize| (query / group, query % group * head_dim);
-        let mut room = Room::new();
         let together = tile::tiles_at_once(isa) * LANES;
         for first in (0..count).step_by(together) {
             let tile = |first: usize| {
@@ -336,7 +350,7 @@ impl<'a> Work<'a> {
             };
             let queries = together.min(count - first);
             let tiles = [tile(first), tile(first + LANES)];
-            head.attend_tiles(isa, &tiles[..queries.div_ceil(LANES)], &mut room);
+            head.attend_tiles(isa, &tiles[..queries.div_ceil(LANES)], room);
             for query in 0..queries {
                 let (row, at) = place(first + query);
                 let out = &mut out.row_mut(row)[columns.clone()][at..][..head_dim];

@@ -164,7 +164,12 @@ fn products<N: Number, const Q: usize, const K: usize>(
         let count = K.min(slots.end - slot);
         let place = first + slot - slots.start;
         for q in 0..Q {
-            scores[q][place..place + count].copy_from_slice(&out[q * K..][..count]);
+            let (from, to) = (&out[q * K..][..K], &mut scores[q][place..place + count]);
+            // Twice the same: of a known length, it is one instruction and no call.
+            match to.first_chunk_mut::<K>() {
+                Some(to) => to.copy_from_slice(from),
+                None => to.copy_from_slice(&from[..count]),
+            }
         }
         slot += K;
     }
@@ -261,9 +266,12 @@ fn mix<N: Number, const Q: usize>(
         columns::<N, Q, 4>(cache, weights, corrections, runs, lane, out);
         lane += 4;
     }
-    while lane < lanes {
+    while lane + 2 <= lanes {
+        columns::<N, Q, 2>(cache, weights, corrections, runs, lane, out);
+        lane += 2;
+    }
+    if lane < lanes {
         columns::<N, Q, 1>(cache, weights, corrections, runs, lane, out);
-        lane += 1;
     }
 }
 
