@@ -31,8 +31,12 @@ const PAUSE: (u16, u16) = (256, 4096);
 /// How much of what was seen is kept with each round.
 const KEPT: f32 = 1.0 - 1.0 / 48.0;
 
-/// How much of a round's acceptance is taken over, for each draft.
-const RATE: f32 = 1.0 / 32.0;
+/// Drafts that the acceptance known beforehand is worth.
+const PRIOR_TRIES: f32 = 8.0;
+
+/// Until rounds were seen, a further row is thought to cost no more than this share of a token. A model of costs that has never
+/// been measured may say that nothing is saved; who believes it drafts what is nearly certain, one at a time, and never learns.
+const OPTIMISM: f32 = 0.25;
 
 /// Drafts that the prior knows of.
 const PRIOR_DRAFTS: f32 = 4.0;
@@ -130,7 +134,10 @@ enum Phase {
 /// What is known of drafts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Drafting {
-    acceptance: f32,
+    /// What was known beforehand.
+    prior: f32,
+    /// Drafts that the last layer judged, and those of them that were right.
+    judged: Fading,
     most: u8,
     phase: Phase,
     pause: u16,
@@ -144,11 +151,12 @@ pub struct Drafting {
 }
 
 impl Drafting {
-    /// Begins with a trial.
+    /// Begins with a trial; `acceptance` is the chance that a draft is right, as far as it is known.
     #[must_use]
     pub fn new(most: u8, acceptance: f32) -> Self {
         Self {
-            acceptance: acceptance.clamp(0.0, 0.99),
+            prior: acceptance,
+            judged: Fading::default(),
             most,
             phase: Phase::Plain { left: PLAIN, tried: false },
             pause: PAUSE.0,
@@ -174,11 +182,8 @@ impl Drafting {
         }
         if seen.drafts > 0 {
             // The first wrong draft ends a round: that many successes, and at most one failure.
-            let tried = (seen.agreed + 1).min(seen.drafts) as f32;
-            let share = seen.agreed as f32 / tried;
-            let weight = (RATE * tried).min(0.5);
-            self.acceptance += weight * (share.min(1.0) - self.acceptance);
-            self.acceptance = self.acceptance.clamp(0.0, 0.99);
+            let tried = (seen.agreed + 1).min(seen.drafts);
+            self.judged.add(seen.agreed as f32, tried as f32);
         }
         self.phase = self.next(seen.drafted, tokens as u16);
     }
@@ -253,7 +258,8 @@ impl Drafting {
     /// Chance that a draft is right.
     #[must_use]
     pub fn acceptance(&self) -> f32 {
-        self.acceptance
+        let right = PRIOR_TRIES * self.prior + self.judged.sum;
+        (right / (PRIOR_TRIES + self.judged.weight)).clamp(0.0, 0.99)
     }
 
     /// Chance of being right from which a token is worth drafting: what it costs if it is wrong, against what it saves if it
@@ -276,9 +282,9 @@ impl Drafting {
     /// Tokens for the cost of one that is not drafted, by what rounds cost.
     #[must_use]
     pub fn gain(&self, drafts: u8, cost: &RoundCost) -> f32 {
-        let (mut tokens, mut chance) = (1.0, 1.0);
+        let (mut tokens, mut chance, acceptance) = (1.0, 1.0, self.acceptance());
         for _ in 0..drafts {
-            chance *= self.acceptance;
+            chance *= acceptance;
             tokens += chance;
         }
         let (round, draft) = self.costs(cost);
@@ -293,7 +299,7 @@ impl Drafting {
         let model = cost.draft + cost.rest;
         let scale = if self.plain.weight > 0.0 { self.plain.mean() / model } else { 1.0 };
         let mut line = self.line;
-        let draft = cost.draft + cost.more;
+        let draft = cost.draft + cost.more.min(OPTIMISM * model);
         line.add(0.0, scale * model);
         line.add(PRIOR_DRAFTS, scale * (model + PRIOR_DRAFTS * draft));
         line.fit()
@@ -367,6 +373,18 @@ mod tests {
         assert!((round - 1.0).abs() < 0.1 && (draft - 0.65).abs() < 0.05, "{round} {draft}");
         let least = drafting.least_chance(&COST);
         assert!((least - 0.65).abs() < 0.1, "worth it where more likely right: {least}");
+    }
+
+    #[test]
+    fn a_model_that_sees_no_gain_does_not_keep_drafts_from_being_tried() {
+        let sees_none = RoundCost { draft: 0.25, rest: 0.75, more: 0.75 };
+        let mut drafting = Drafting::new(8, 0.7);
+        drafting.learn(&RoundSeen { drafted: false, drafts: 0, agreed: 0, tokens: 1, cost: 1.0 });
+        while !drafting.is_drafting() {
+            run(&mut drafting, 0.5, 0.9, 1);
+        }
+        let (length, least) = (drafting.length(&sees_none), drafting.least_chance(&sees_none));
+        assert!(length >= 1 && least < 0.7, "{length} drafts, each right with {least} at least");
     }
 
     #[test]

@@ -82,6 +82,9 @@ pub struct Governor {
     last: Allowed,
 }
 
+/// Chance that a draft is right, where nothing is known of exits.
+const UNKNOWN_ACCEPTANCE: f32 = 0.7;
+
 /// What the last decision allowed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Allowed {
@@ -113,6 +116,8 @@ impl Governor {
             Exits::Final => 0,
             Exits::Drafts { most } => most,
         };
+        let known = calibration.agreement_capped(0.0, 0);
+        let first_acceptance = if known > 0.0 { known } else { UNKNOWN_ACCEPTANCE };
         let budget = config.energy_per_token.map_or(0, |energy| energy.0 as u32);
         let mut governor = Self {
             config,
@@ -123,7 +128,7 @@ impl Governor {
             slowest: Slowest::new(),
             window: EnergyWindow::new(config.window, budget),
             evidence: Evidence::new(),
-            drafting: Drafting::new(most, 0.7),
+            drafting: Drafting::new(most, first_acceptance),
             waiting: Waiting::default(),
             mode: Mode::Ample,
             events: Events::NONE,

@@ -5,9 +5,10 @@
 //! read once. The generator then chooses from the logits of the last layer, row by row, as it would without drafts; as long
 //! as it chooses what was drafted, the next row is known already.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use dynamax_engine::{Decoder, ExitSettings, Outcome, StepError};
+use dynamax_engine::{Decoder, ExitSettings, Outcome, Probed, StepError};
 use dynamax_governor::{Microjoules, Revealed, Sample};
 
 use crate::budget::{Budget, Running, microseconds};
@@ -185,10 +186,18 @@ impl Rounds {
     ) -> Result<Spent, StepError> {
         let (mut token, mut spent) = (token, Spent::NOTHING);
         let always = drafter.always_leaves();
+        // A draft behind a wrong one is wrong, so what counts is the chance that all of them are right.
+        let mut all_right = 1.0;
         loop {
             let (started, is_last) = (Instant::now(), self.drafts.len() == most);
-            let outcome =
-                decoder.step(token, |probed| !is_last && (always || running.leave(probed)))?;
+            let score = AtomicU32::new(0);
+            let leave = |probed: Probed| {
+                score.store(probed.score.to_bits(), Ordering::Relaxed);
+                let all_right = all_right * probed.score;
+                !is_last && (always || running.leave(Probed { score: all_right, ..probed }))
+            };
+            let outcome = decoder.step(token, leave)?;
+            all_right *= f32::from_bits(score.into_inner());
             spent.add((&outcome, true), started.elapsed(), drafter);
             if decoder.waiting() == 0 {
                 return Ok(spent);

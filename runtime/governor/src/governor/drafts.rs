@@ -9,9 +9,6 @@ use crate::draft::{RoundCost, RoundSeen};
 use crate::event::Events;
 use crate::mode::Mode;
 
-/// The threshold where nothing is known of exits: more likely settled than not.
-const UNCALIBRATED: f32 = 0.5;
-
 impl Governor {
     /// Decides about a round of drafts. Depth is not limited: a deadline or a budget below full depth gives way, and that is
     /// said.
@@ -68,18 +65,11 @@ impl Governor {
         });
     }
 
-    /// The threshold at which a token is worth drafting.
+    /// The chance of being right from which a draft is worth making. Scores are chances.
     fn drafting_threshold(&self, costs: &Costs) -> f32 {
-        if self.calibration.levels().len() == 1 {
-            return UNCALIBRATED;
-        }
         // At full depth nothing leaves, and a round has no cost: strict comes first.
-        let strictest = self.calibration.threshold(1.0);
-        let least = self.drafting.least_chance(&self.round(costs, 1.0));
-        let levels = 1..self.calibration.levels().len();
-        let is_good = |level: &usize| self.chance(*level as f32) <= 1.0 - least;
-        let level = levels.rev().find(is_good);
-        level.map_or(strictest, |level| self.calibration.threshold(level as f32))
+        let round = self.round(costs, self.calibration.last());
+        self.drafting.least_chance(&round)
     }
 
     fn draft_length(&mut self, costs: &Costs, deadline_us: Option<u32>) -> u8 {
