@@ -80,13 +80,16 @@ impl fmt::Display for MeterFault {
 
 impl core::error::Error for MeterFault {}
 
+/// Fewer equal samples than this may be chance, however slowly they come.
+const FEWEST_EQUAL: u32 = 64;
+
 /// What a meter can plausibly answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plausible {
     /// Most power that the board can draw.
     pub most: Milliwatts,
-    /// Equal samples after which a meter counts as frozen.
-    pub frozen_after: u32,
+    /// How long a meter may repeat itself before it counts as frozen.
+    pub frozen_after: Microseconds,
     /// Longest time between two samples.
     pub gap: Microseconds,
 }
@@ -98,7 +101,7 @@ impl Plausible {
         let interval = interval.0.max(1);
         Self {
             most: Milliwatts(150_000),
-            frozen_after: u32::try_from(10_000_000 / interval).unwrap_or(u32::MAX).max(64),
+            frozen_after: Microseconds((u64::from(FEWEST_EQUAL) * interval).max(10_000_000)),
             gap: Microseconds((25 * interval).max(250_000)),
         }
     }
@@ -110,7 +113,9 @@ pub struct Integrator {
     plausible: Plausible,
     last: Option<(Microseconds, Milliwatts)>,
     nanojoules: u128,
+    /// Equal samples in a row, and when the first of them came.
     equal: u32,
+    equal_since: Microseconds,
     fault: Option<MeterFault>,
     last_fault: Option<MeterFault>,
     /// Faults so far: two moments with the same number have no fault between them.
@@ -188,6 +193,7 @@ impl Integrator {
             last: None,
             nanojoules: 0,
             equal: 0,
+            equal_since: Microseconds(0),
             fault: None,
             last_fault: None,
             faults: 0,
@@ -205,10 +211,18 @@ impl Integrator {
             if at <= before {
                 return;
             }
-            self.equal = if power == earlier { self.equal.saturating_add(1) } else { 0 };
-            if self.equal >= self.plausible.frozen_after {
+            if power == earlier {
+                self.equal = self.equal.saturating_add(1);
+            } else {
+                (self.equal, self.equal_since) = (0, at);
+            }
+            let repeated_for = at.since(self.equal_since);
+            if self.equal >= FEWEST_EQUAL && repeated_for >= self.plausible.frozen_after {
                 if self.fault != Some(MeterFault::Frozen) {
+                    let equal = self.equal;
                     self.fail(MeterFault::Frozen);
+                    // The next equal sample is one more of the same.
+                    self.equal = equal;
                 }
                 self.last = Some((at, power));
                 return;
@@ -219,6 +233,8 @@ impl Integrator {
             } else {
                 self.nanojoules += u128::from(earlier.0 + power.0) * u128::from(elapsed.0) / 2;
             }
+        } else {
+            self.equal_since = at;
         }
         self.fault = None;
         self.last = Some((at, power));
@@ -317,13 +333,17 @@ mod tests {
     #[test]
     fn a_meter_that_repeats_itself_is_frozen_until_it_moves() {
         let mut sum = integrator();
-        let frozen_after = u64::from(sum.plausible.frozen_after);
+        let frozen_after = sum.plausible.frozen_after.0 / (10 * MS);
         for sample in 0..=frozen_after {
             assert_eq!(sum.fault, None, "sample {sample}");
             sum.add(Microseconds(sample * 10 * MS), Ok(Milliwatts(5000)));
         }
-        assert_eq!(sum.fault, Some(MeterFault::Frozen), "after as many");
-        sum.add(Microseconds((frozen_after + 1) * 10 * MS), Ok(Milliwatts(5040)));
+        for sample in frozen_after + 1..2 * frozen_after {
+            assert_eq!(sum.fault, Some(MeterFault::Frozen), "sample {sample}");
+            sum.add(Microseconds(sample * 10 * MS), Ok(Milliwatts(5000)));
+        }
+        assert_eq!(sum.faults, 1, "one fault, however long");
+        sum.add(Microseconds(2 * frozen_after * 10 * MS), Ok(Milliwatts(5040)));
         assert_eq!(sum.fault, None, "it moves");
     }
 
