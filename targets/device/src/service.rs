@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
 
 use crate::api::{Shared, router};
+use crate::heap;
 use crate::job::Budget;
 use crate::live::Live;
 use crate::loading::Settled;
@@ -105,6 +106,7 @@ async fn watch_over(
                 if worker.is_over() {
                     return;
                 }
+                heap::tend();
             }
             told = signals.next() => match told {
                 Told::End => return,

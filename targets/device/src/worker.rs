@@ -98,9 +98,6 @@ fn serve(
     }
 }
 
-/// A prompt beyond this leaves so much free memory behind that it is worth giving back: megabytes.
-const LONG_PROMPT_BYTES: usize = 32 << 10;
-
 /// Makes a token, so that a bundle that cannot is not confirmed; also touches every weight.
 fn prove(generator: &mut Generator<'_>) -> Result<()> {
     let ask = Ask {
@@ -192,9 +189,7 @@ impl Desk<'_, '_> {
         let _ = reply.send(event);
         let prompt_bytes = task.prompt.bytes();
         drop(task);
-        if prompt_bytes > LONG_PROMPT_BYTES {
-            heap::give_back();
-        }
+        heap::expect_surplus_of(prompt_bytes);
     }
 
     fn try_answer(&mut self, task: &Task, reply: &UnboundedSender<Event>) -> Result<Summary> {

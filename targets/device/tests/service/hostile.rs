@@ -195,14 +195,25 @@ fn memory_stays_flat() {
 }
 
 #[test]
-fn a_prompt_as_long_as_can_be_leaves_no_memory_behind() {
+fn prompts_as_long_as_can_be_leave_no_memory_behind() {
     let board = Board::new("");
     let service = board.start();
     is_served(&service);
     let before = service.metric("resident_bytes");
-    let body = json!({ "prompt": "word ".repeat(200_000), "max_tokens": 1 });
-    let reply = service.post("/v1/completions", &body);
-    assert_eq!(reply.status, 400, "longer than the context: {}", reply.text());
-    service
-        .wait_until("its memory is given back", || service.metric("resident_bytes") < before + 8e6);
+    let words = json!({ "prompt": "word ".repeat(200_000) });
+    let ids = json!({ "prompt": vec![1; 500_000] });
+    let messages = json!({ "messages": vec![json!({ "role": "user", "content": "" }); 20_000] });
+    for _ in 0..2 {
+        for (path, body) in [
+            ("/v1/completions", &words),
+            ("/v1/completions", &ids),
+            ("/v1/chat/completions", &messages),
+        ] {
+            let reply = service.post(path, body);
+            assert_eq!(reply.status, 400, "longer than the context: {}", reply.text());
+        }
+    }
+    service.wait_until("their memory is given back", || {
+        service.metric("resident_bytes") < before + 2e6
+    });
 }
