@@ -41,20 +41,20 @@ impl Sampling {
     ///
     /// # Errors
     ///
-    /// The name of the setting and its range.
+    /// The name of the field and its range.
     pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
         let fraction = 0.0..=1.0;
         if !self.temperature.is_finite() || self.temperature < 0.0 {
             return Err(("temperature", "0 or more"));
         }
         if !fraction.contains(&self.top_p) || self.top_p == 0.0 {
-            return Err(("top-p", "more than 0, at most 1"));
+            return Err(("top_p", "more than 0, at most 1"));
         }
         if !fraction.contains(&self.min_p) {
-            return Err(("min-p", "0 to 1"));
+            return Err(("min_p", "0 to 1"));
         }
         if !self.repetition_penalty.is_finite() || self.repetition_penalty <= 0.0 {
-            return Err(("repetition-penalty", "more than 0"));
+            return Err(("repetition_penalty", "more than 0"));
         }
         Ok(())
     }
@@ -411,7 +411,7 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_named() {
         let bad = Sampling { top_p: 0.0, ..Sampling::default() };
-        assert_eq!(bad.validate().map_err(|(name, _)| name), Err("top-p"), "zero keeps nothing");
+        assert_eq!(bad.validate().map_err(|(name, _)| name), Err("top_p"), "zero keeps nothing");
         let bad = Sampling { temperature: f32::NAN, ..Sampling::default() };
         assert_eq!(bad.validate().map_err(|(name, _)| name), Err("temperature"), "NaN");
     }

@@ -10,7 +10,8 @@ use crate::units::Microjoules;
 pub struct Decision {
     /// No token may be started: the meter is broken, and the user wants to stop then.
     pub stop: bool,
-    /// The token leaves where an exit's score reaches this; more than 1: nowhere.
+    /// The token leaves where an exit's score reaches this; more than 1: nowhere. Of a round of drafts, the product of their scores
+    /// must reach it.
     pub threshold: f32,
     /// The deepest segment that may be started.
     pub last_segment: u8,

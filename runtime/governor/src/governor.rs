@@ -31,10 +31,8 @@ use crate::units::{Microjoules, Microseconds};
 use crate::waiting::Waiting;
 use crate::window::EnergyWindow;
 
-/// How much of a change towards lenient is made at once: better early than that the window's limit holds a token back.
-const RELENTING: f32 = 1.0;
-
-/// How much of a change towards strict is made at once.
+/// How much of a change towards strict is made at once. One towards lenient is made whole: better early than that the window's
+/// limit holds a token back.
 const TIGHTENING: f32 = 0.35;
 
 /// Whether energy comes from a meter.
@@ -164,7 +162,7 @@ impl Governor {
         let mut limits = self.limit_time(&costs);
         let (asked, allowed) = (self.asked(&costs, &mut limits), self.allowed());
         let target = self.resolve(asked, allowed, &mut limits);
-        let rate = if target > self.position { RELENTING } else { TIGHTENING };
+        let rate = if target > self.position { 1.0 } else { TIGHTENING };
         self.position += rate * (target - self.position);
         if self.position < 0.02 && target <= 0.0 {
             self.position = 0.0;

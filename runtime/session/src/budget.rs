@@ -1,6 +1,5 @@
 //! The governor at work: what is known of a bundle and a board, turned into a decision before each token.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use dynamax_governor::{
     MeterState, Metering, Microjoules, NEVER, Outlook, Revealed, Sample,
 };
 
+use crate::machine::Machine;
 use crate::modes::in_mode_of_now;
 use crate::traffic::Ladder;
 
@@ -23,6 +23,7 @@ pub struct Budget {
     settings: ExitSettings,
     /// The segment that each exit stands behind.
     segments: Arc<[u8]>,
+    is_profiled: bool,
     /// What has happened so far.
     events: Events,
 }
@@ -58,7 +59,7 @@ impl Running {
 }
 
 impl Budget {
-    /// A governor for `bundle`, with costs that were measured or else follow from the board's rates.
+    /// A governor for `bundle`, with costs that are the profile's or else follow from the board's rates.
     ///
     /// # Errors
     ///
@@ -67,8 +68,7 @@ impl Budget {
         bundle: &Bundle<'_>,
         program: &Program<'_>,
         config: &DeviceConfig,
-        costs: Option<CostModel>,
-        threads: usize,
+        machine: &Machine<'_>,
     ) -> Result<Self> {
         let segments = program.segments.len();
         ensure!(
@@ -78,22 +78,23 @@ impl Budget {
         );
         let settings = exit_settings(config);
         let ladder = Ladder::of(program);
-        let costs = match costs {
-            Some(costs) => costs,
+        let board = config.board().map_err(anyhow::Error::msg)?;
+        let (measured_in, costs) = match machine.profile {
+            Some(profile) => (profile.power_mode, profile.model),
             None => {
-                let board = config.board().map_err(anyhow::Error::msg)?;
-                let rates = board.rates(threads as u32);
-                let costs = CostModel::from_traffic(&ladder.segments, ladder.head, &rates)
-                    .context("the board's rates make no costs")?;
-                in_mode_of_now(Path::new("/"), &board, None, costs)
+                let rates = board.rates(machine.threads as u32);
+                let costs = CostModel::from_traffic(&ladder.segments, ladder.head, &rates);
+                (None, costs.context("the board's rates make no costs")?)
             }
         };
+        let costs = in_mode_of_now(machine.root, &board, measured_in, costs);
         let calibration = calibration(bundle, program)?;
         let waiting = settings.pending_max as u16;
         let governor =
             Governor::new(config.governor(waiting), costs, calibration, Metering::Measured)?;
         let exits = program.exits.iter().map(|exit| exit.segment as u8).collect();
-        Ok(Self { governor, settings, segments: exits, events: Events::NONE })
+        let is_profiled = machine.profile.is_some();
+        Ok(Self { governor, settings, segments: exits, is_profiled, events: Events::NONE })
     }
 
     /// How exits are used.
@@ -106,6 +107,12 @@ impl Budget {
     #[must_use]
     pub fn outlook(&self, context: u32) -> Outlook {
         self.governor.outlook(context)
+    }
+
+    /// Whether costs were measured beforehand.
+    #[must_use]
+    pub fn is_profiled(&self) -> bool {
+        self.is_profiled
     }
 
     /// The governor.

@@ -8,6 +8,7 @@ use dynamax_engine::exits::Decay;
 use dynamax_engine::{ExitSettings, Probed, Thresholds};
 
 use crate::budget::{Budget, exit_settings};
+use crate::machine::Machine;
 use crate::rounds::Rounds;
 
 /// How deep tokens go.
@@ -57,6 +58,15 @@ impl Depth {
         }
     }
 
+    /// The same, to be told of changes.
+    pub fn budget_mut(&mut self) -> Option<&mut Budget> {
+        match self {
+            Self::Full | Self::Fixed(_) => None,
+            Self::Budget(budget) => Some(budget),
+            Self::Verified(rounds) => Some(rounds.budget_mut()),
+        }
+    }
+
     /// The decision of an answer that starts at a position and is `length` tokens long at most. A budget decides token by
     /// token instead: see [`Budget::decide`].
     pub fn decision(&self, start: u32, length: u32) -> impl Fn(Probed) -> bool + Sync + use<> {
@@ -80,7 +90,7 @@ pub fn of_device(
     config: &DeviceConfig,
     bundle: &Bundle<'_>,
     program: &Program<'_>,
-    threads: usize,
+    machine: &Machine<'_>,
 ) -> Result<Depth> {
     if program.exits.is_empty() {
         return Ok(Depth::Full);
@@ -94,11 +104,11 @@ pub fn of_device(
             Ok(Depth::Fixed(Fixed { settings, thresholds, decay: None }))
         }
         ExitMode::Budget => {
-            let budget = Budget::new(bundle, program, config, None, threads)?;
+            let budget = Budget::new(bundle, program, config, machine)?;
             Ok(Depth::Budget(Box::new(budget)))
         }
         ExitMode::Verified => {
-            let budget = Budget::new(bundle, program, config, None, threads)?;
+            let budget = Budget::new(bundle, program, config, machine)?;
             Ok(Depth::Verified(Box::new(Rounds::new(budget))))
         }
     }

@@ -278,7 +278,7 @@ impl<'s> Generator<'s> {
         // From here on, all that is drawn is some token's: choosing and telling it, too.
         if let Some(metering) = &mut self.metering {
             metering.start();
-            if let (Depth::Budget(budget), true) = (&mut self.depth, metering.is_whole()) {
+            if let (Some(budget), true) = (self.depth.budget_mut(), metering.is_whole()) {
                 budget.meter_is_whole();
             }
         }
@@ -314,11 +314,7 @@ impl<'s> Generator<'s> {
     /// Feeds a token of the answer that started at `start`, as deep as it may go; `None` if no token may be made any more.
     fn step(&mut self, token: u32, start: u32, length: u32) -> Result<Option<Step>, StepError> {
         if let Some(surroundings) = &mut self.surroundings {
-            let budget = match &mut self.depth {
-                Depth::Budget(budget) => Some(&mut **budget),
-                _ => None,
-            };
-            surroundings.look(budget);
+            surroundings.look(self.depth.budget_mut());
         }
         let context = self.decoder.position();
         let (step, elapsed, steering) = match &mut self.depth {

@@ -1,5 +1,20 @@
 //! What this machine says about itself.
 
+use std::path::Path;
+
+use dynamax_config::Profile;
+
+/// The machine that a budget is kept on.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine<'a> {
+    /// Threads that work.
+    pub threads: usize,
+    /// Where its files are: `/`, but for tests.
+    pub root: &'a Path,
+    /// What the bundle was found to cost on it.
+    pub profile: Option<&'a Profile>,
+}
+
 /// Most memory that this process has held, in bytes; `None` where the system does not say.
 #[must_use]
 pub fn peak_rss_bytes() -> Option<u64> {

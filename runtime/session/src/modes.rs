@@ -8,8 +8,7 @@ use dynamax_governor::meter::power_mode;
 
 /// Costs in the mode that the board is in now, which `root` (`/` but for tests) tells, from those in the mode `measured_in`; `None` is
 /// the fastest, which its data sheet is about. On a board without modes, or in one that its file does not know, they stay.
-#[must_use]
-pub fn in_mode_of_now(
+pub(crate) fn in_mode_of_now(
     root: &Path,
     board: &Board,
     measured_in: Option<u32>,

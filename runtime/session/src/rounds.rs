@@ -124,6 +124,11 @@ impl Rounds {
         &self.budget
     }
 
+    /// The governor, to be told of changes.
+    pub fn budget_mut(&mut self) -> &mut Budget {
+        &mut self.budget
+    }
+
     /// Starts a new sequence.
     pub fn begin_sequence(&mut self) {
         self.close();

@@ -1,6 +1,7 @@
 //! A bundle, loaded and planned, ready to decode.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -53,6 +54,8 @@ pub struct Session<'b> {
     isa: Isa,
     team: Option<Team>,
     device: Option<Box<dyn Device>>,
+    /// The bundle's file, if it is one.
+    pub file: Option<PathBuf>,
     /// Seconds from the mapped file to here.
     pub load_s: f64,
 }
@@ -88,7 +91,8 @@ impl<'b> Session<'b> {
             .context("threads cannot be started")?;
         let isa = isa(options.isa.as_deref())?;
         let device = None;
-        Ok(Self { bundle, loaded, isa, team, device, load_s: start.elapsed().as_secs_f64() })
+        let file = source.file().map(Into::into);
+        Ok(Self { bundle, loaded, isa, team, device, file, load_s: start.elapsed().as_secs_f64() })
     }
 
     /// Runs the Program on a device from now on, in place of this machine's threads. One decoder at a time: a device has one

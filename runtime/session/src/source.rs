@@ -57,6 +57,12 @@ impl Source {
         &self.path
     }
 
+    /// The file that it is, if it is one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.file.is_some().then_some(&self.path)
+    }
+
     /// The raw bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

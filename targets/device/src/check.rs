@@ -5,10 +5,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use dynamax_bundle::Bundle;
-use dynamax_config::show_bytes;
+use dynamax_config::{Profile, show_bytes};
 use dynamax_engine::LoadError;
 use dynamax_governor::{Goal, Outlook, Verdict};
 use dynamax_session::depth;
+use dynamax_session::machine::Machine;
 use dynamax_slots::SlotError;
 use serde::Serialize;
 
@@ -38,6 +39,8 @@ struct Report {
     meter: String,
     energy_mj_per_token: Option<f64>,
     latency_ms_per_token: Option<f64>,
+    /// Whether costs were measured on this board beforehand.
+    profiled: bool,
     /// What the budget means for this bundle; nothing without one.
     outlook: Option<String>,
     /// The budget that cannot be kept; nothing if all can.
@@ -81,7 +84,8 @@ fn report(path: &Path, settled: &Settled, ready: &Ready) -> Result<Report> {
     let bundle = ready.source.bundle()?;
     let meta = bundle.meta();
     let here = dynamax_session::machine::default_threads();
-    let outlook = outlook(settled, &bundle)?;
+    let profile = ready.profile(settled)?;
+    let outlook = outlook(settled, &bundle, profile.as_ref())?;
     Ok(Report {
         config: path.display().to_string(),
         board: config.device.board.clone(),
@@ -104,17 +108,23 @@ fn report(path: &Path, settled: &Settled, ready: &Ready) -> Result<Report> {
         meter: format!("{:?}", config.power.meter).to_lowercase(),
         energy_mj_per_token: config.budget.energy_per_token.map(|energy| energy.0 as f64 / 1e3),
         latency_ms_per_token: config.budget.latency_per_token.map(|time| time.0 as f64 / 1e3),
+        profiled: profile.is_some(),
         unkept: outlook.as_ref().and_then(|outlook| unkept(outlook.verdict)),
         outlook: outlook.map(|outlook| outlook.to_string().trim().to_owned()),
     })
 }
 
 /// What the configuration will come to, as far as costs and calibration tell.
-fn outlook(settled: &Settled, bundle: &Bundle<'_>) -> Result<Option<Outlook>> {
+fn outlook(
+    settled: &Settled,
+    bundle: &Bundle<'_>,
+    profile: Option<&Profile>,
+) -> Result<Option<Outlook>> {
     let here = dynamax_session::machine::default_threads();
     let threads = settled.threads.map_or(here, std::num::NonZeroUsize::get);
+    let machine = Machine { threads, root: &settled.root, profile };
     let program = bundle.program_buf()?;
-    let depth = depth::of_device(&settled.config, bundle, &program.as_program(), threads)?;
+    let depth = depth::of_device(&settled.config, bundle, &program.as_program(), &machine)?;
     Ok(depth.budget().map(|budget| budget.outlook(0)))
 }
 
@@ -130,6 +140,10 @@ fn unkept(verdict: Verdict) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// Where costs come from.
+const PROFILED: &str = "as profiled";
+const UNPROFILED: &str = "from the board's rates, which dynamax profile would correct";
 
 fn show(report: &Report) {
     let line = |name: &str, value: String| println!("{name:<12}{value}");
@@ -164,6 +178,7 @@ fn show(report: &Report) {
     line("energy", format!("{} a token", budget(report.energy_mj_per_token, "mJ")));
     line("latency", format!("{} a token", budget(report.latency_ms_per_token, "ms")));
     if let Some(outlook) = &report.outlook {
+        line("costs", if report.profiled { PROFILED } else { UNPROFILED }.into());
         println!("{outlook}");
     }
     println!("the service would start");

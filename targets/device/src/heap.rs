@@ -1,46 +1,61 @@
 //! The C library's heap. A long prompt is cut into tokens in hundreds of times its own bytes; what is free again must go back to
-//! the system, which needs two things that glibc does not do by itself.
+//! the system, and what ordinary requests need must not come and go: memory is to stay as it was once a bundle has been loaded.
 
-#![expect(unsafe_code, reason = "two options of glibc's that no library wraps")]
+#![expect(unsafe_code, reason = "options of glibc's that no library wraps")]
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A request beyond this leaves so much free memory behind that it is worth giving back: megabytes.
-const LONG_BYTES: usize = 32 << 10;
+use dynamax_session::machine;
 
-/// Lets all threads use one heap. One of a thread's own lies in a region that is locked whole, with what locks the bundle,
-/// and what is locked is never given back.
+/// Free memory that is held, so that ordinary requests need no more of the system: what is free at the heap's end stays.
+const RESERVE: usize = 4 << 20;
+/// What the reserve is made of: small enough to come from the heap itself.
+const BLOCK: usize = 64 << 10;
+/// Blocks from this size on are the system's own, and go back to it at once.
+const LONG_BYTES: usize = 1 << 20;
+/// More than this beyond what was held after the load is worth giving back.
+const SURPLUS: u64 = 1 << 20;
+
+/// What was held after the load.
+static SETTLED: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Lets all threads use one heap, which keeps its reserve. One of a thread's own lies in a region that is locked whole, with
+/// what locks the bundle, and what is locked is never given back.
 pub(crate) fn use_one() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: sets an option of the allocator's; any thread may, at any time.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
+    for (option, value) in [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_MMAP_THRESHOLD, LONG_BYTES),
+        (libc::M_TRIM_THRESHOLD, 2 * RESERVE),
+    ] {
+        // SAFETY: sets an option of the allocator's; any thread may, at any time.
+        unsafe {
+            libc::mallopt(option, value as libc::c_int);
+        }
     }
 }
 
-/// Looks at which memory is given back, after the last long request.
-const LOOKS: u8 = 5;
-
-/// Looks that are left.
-static LEFT: AtomicU8 = AtomicU8::new(0);
-
-/// A request of so many bytes has come or is answered: what it is turned into will soon be free again.
-pub(crate) fn expect_surplus_of(bytes: usize) {
-    if bytes > LONG_BYTES {
-        LEFT.store(LOOKS, Ordering::Relaxed);
-    }
+/// Touches the reserve. To be called when a bundle has been loaded, before memory is locked.
+pub(crate) fn reserve() {
+    let blocks: Vec<Vec<u8>> = (0..RESERVE / BLOCK).map(|_| vec![1; BLOCK]).collect();
+    drop(std::hint::black_box(blocks));
 }
 
-/// Called now and then: gives back what long requests have left. Several of them may overlap, and what one has freed may lie
-/// among what others still need; so it is done more than once.
+/// What is held from now on is what is held without requests.
+pub(crate) fn settle() {
+    SETTLED.store(machine::rss_bytes().unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// Called now and then: gives back what long requests have left. What one has freed may lie among what others still need; so this
+/// goes on until all is given back.
 pub(crate) fn tend() {
-    let one_less = |left: u8| left.checked_sub(1);
-    if LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+    let settled = SETTLED.load(Ordering::Relaxed);
+    if machine::rss_bytes().is_some_and(|held| held > settled.saturating_add(SURPLUS)) {
         give_back();
     }
 }
 
-/// Gives free memory back to the system.
+/// Gives free memory back to the system; the reserve, too, where it is not locked.
 fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: touches free memory only, under the allocator's own lock.

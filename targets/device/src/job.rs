@@ -18,20 +18,6 @@ pub(crate) enum Prompt {
     Messages(Vec<Message>),
 }
 
-impl Prompt {
-    /// Bytes that it takes.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Tokens(ids) => size_of_val(ids.as_slice()),
-            Self::Messages(messages) => {
-                let of = |message: &Message| size_of::<Message>() + message.content.len();
-                messages.iter().map(of).sum()
-            }
-        }
-    }
-}
-
 /// A budget for one answer, in place of the device's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Budget {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use dynamax_bundle::{Bundle, PublicKey, Signature, Tensor, check_trust};
-use dynamax_config::{Board, DeviceConfig, ExitMode, show_bytes};
+use dynamax_config::{Board, DeviceConfig, ExitMode, Profile, show_bytes};
 use dynamax_engine::model::fit;
-use dynamax_session::{Contents, Options, Source, keys, settings};
+use dynamax_session::{Contents, Options, Source, keys, profiles, settings};
 use dynamax_slots::{Directory, Slot, Slots, Start};
 
 use crate::backend;
@@ -101,6 +101,14 @@ pub(crate) struct Ready {
     pub(crate) signature: Option<Signature>,
     /// Bytes that the plan needs.
     pub(crate) planned_bytes: u64,
+}
+
+impl Ready {
+    /// What the bundle was found to cost on this board: see [`profiles::beside`].
+    pub(crate) fn profile(&self, settled: &Settled) -> Result<Option<Profile>> {
+        let hash = self.source.bundle()?.hash();
+        profiles::beside(self.source.path(), hash, &settled.config.device.board)
+    }
 }
 
 /// Picks the slot that starts, counting the start if it is on trial. A bundle on trial that cannot run gives way to the

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use dynamax_config::DeviceConfig;
 use dynamax_session::depth::{self, Depth};
 use dynamax_session::generator::{Ask, End, Eos, Listener, Outcome, Token};
+use dynamax_session::machine::Machine;
 use dynamax_session::traffic::Ladder;
 use dynamax_session::{Chat, Generator, Metering, Session, Stops, Surroundings, Text, TextStream};
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
@@ -57,9 +58,14 @@ fn serve(
     let mut generator = Generator::new(&session, &mut memory);
     prove(&mut generator).context("the bundle makes no token")?;
     let program = *session.model().program();
-    let depth = |config: &DeviceConfig| {
-        depth::of_device(config, &session.bundle, &program, session.threads())
-    };
+    let profile = ready.profile(settled).unwrap_or_else(|error| {
+        eprintln!("dynamaxd: costs are the board's, not a profile's: {error:#}");
+        None
+    });
+    let machine =
+        Machine { threads: session.threads(), root: &settled.root, profile: profile.as_ref() };
+    let depth =
+        |config: &DeviceConfig| depth::of_device(config, &session.bundle, &program, &machine);
     generator.set_depth(depth(&settled.config)?)?;
     let ladder = Ladder::of(&program);
     let metering = Metering::open(&settled.config, &settled.root, ladder, session.threads())?;
@@ -72,11 +78,13 @@ fn serve(
     if ready.on_trial {
         settled.slots()?.confirm()?;
     }
+    heap::reserve();
     let memory_locked = lock_memory();
+    heap::settle();
     live.totals().loaded =
         Loaded { energy_source, memory_locked, ..loaded(ready, &session, &chat) };
     live.ready.store(true, Ordering::Release);
-    report(ready, &session, memory_locked);
+    report(ready, &session, memory_locked, machine.profile.is_some());
     let config = &settled.config;
     let budget = Budget::of(config);
     let mut desk =
@@ -141,7 +149,7 @@ fn loaded(ready: &Ready, session: &Session<'_>, chat: &Chat) -> Loaded {
     }
 }
 
-fn report(ready: &Ready, session: &Session<'_>, memory_locked: bool) {
+fn report(ready: &Ready, session: &Session<'_>, memory_locked: bool, is_profiled: bool) {
     let meta = session.bundle.meta();
     let signed = ready.signature.map_or_else(
         || "not signed".to_owned(),
@@ -150,8 +158,9 @@ fn report(ready: &Ready, session: &Session<'_>, memory_locked: bool) {
     let trial = if ready.on_trial { ", confirmed" } else { "" };
     let back = if ready.rolled_back { ", come back to" } else { "" };
     let locked = if memory_locked { "locked" } else { "not locked" };
+    let profiled = if is_profiled { ", profiled" } else { "" };
     eprintln!(
-        "dynamaxd: slot {}{back}{trial}: {} ({}), {signed}; {} planned, {locked}; {} × {}",
+        "dynamaxd: slot {}{back}{trial}: {} ({}), {signed}; {} planned, {locked}; {} × {}{profiled}",
         ready.slot,
         meta.name,
         meta.architecture,
@@ -187,9 +196,6 @@ impl Desk<'_, '_> {
         };
         // Nobody may be there to hear it.
         let _ = reply.send(event);
-        let prompt_bytes = task.prompt.bytes();
-        drop(task);
-        heap::expect_surplus_of(prompt_bytes);
     }
 
     fn try_answer(&mut self, task: &Task, reply: &UnboundedSender<Event>) -> Result<Summary> {

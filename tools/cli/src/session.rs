@@ -3,19 +3,19 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use dynamax_bundle::StateMode;
 use dynamax_config::Bytes;
-use dynamax_config::{DeviceConfig, ExitMode as Mode, Meter, Profile};
+use dynamax_config::{DeviceConfig, ExitMode as Mode, Meter};
 use dynamax_engine::{ExitSettings, Sampling};
 use dynamax_governor::{Microjoules, Microseconds};
 use dynamax_session::budget::Budget;
 use dynamax_session::depth::{Depth, Fixed, thresholds};
+use dynamax_session::machine::Machine;
 use dynamax_session::metering::Metering;
-use dynamax_session::modes::in_mode_of_now;
 use dynamax_session::traffic::Ladder;
-use dynamax_session::{Contents, Options, Rounds, Session, Source, Surroundings};
+use dynamax_session::{Contents, Options, Rounds, Session, Source, Surroundings, profiles};
 
 use crate::backend;
 
@@ -128,7 +128,8 @@ pub(crate) struct DecodeArguments {
     /// What measures energy: auto, ina3221, hwmon, ina226, ina219, rapl, battery, trace, or model.
     #[arg(long, value_name = "METER", value_parser = meter, help_heading = "Budget")]
     meter: Option<Meter>,
-    /// What the bundle costs on this board, as `dynamax profile` writes it.
+    /// What the bundle costs on this board, as `dynamax profile` writes it; by default m.profile.toml beside m.dmx, if it is of this
+    /// bundle and board.
     #[arg(long, value_name = "FILE", help_heading = "Budget")]
     profile: Option<PathBuf>,
     /// Where the board's files are, to try out what is not there.
@@ -181,11 +182,6 @@ impl DecodeArguments {
     /// Whether a device's configuration is named.
     pub(crate) fn has_config(&self) -> bool {
         self.config.is_some()
-    }
-
-    /// Whether costs were measured beforehand.
-    pub(crate) fn knows_costs(&self) -> bool {
-        self.profile.is_some()
     }
 
     /// The configuration: the file, if one is named, and the flags that stand before it.
@@ -290,26 +286,15 @@ impl DecodeArguments {
     }
 
     fn budget(&self, session: &Session<'_>, device: &DeviceConfig) -> Result<Budget> {
-        let profile = self.profile.as_ref().map(|path| -> Result<Profile> {
-            let shown = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("{shown}: cannot be read as a profile"))?;
-            Ok(Profile::from_text(&shown, &text)?)
-        });
-        let profile = profile.transpose()?;
-        let hash = session.bundle.hash().to_string();
-        if let Some(profile) = &profile {
-            ensure!(
-                profile.bundle == hash,
-                "--profile is of another bundle ({:.12}…, not {hash:.12}…): measure this one with dynamax profile",
-                profile.bundle
-            );
-        }
-        let board = device.board().map_err(anyhow::Error::msg)?;
-        let costs = profile
-            .map(|profile| in_mode_of_now(self.root(), &board, profile.power_mode, profile.model));
-        let program = *session.model().program();
-        Budget::new(&session.bundle, &program, device, costs, session.threads())
+        let hash = session.bundle.hash();
+        let profile = match (&self.profile, &session.file) {
+            (Some(path), _) => Some(profiles::read(path, hash)?),
+            (None, Some(file)) => profiles::beside(file, hash, &device.device.board)?,
+            (None, None) => None,
+        };
+        let (threads, profile) = (session.threads(), profile.as_ref());
+        let machine = Machine { threads, root: self.root(), profile };
+        Budget::new(&session.bundle, session.model().program(), device, &machine)
     }
 }
 
@@ -354,8 +339,8 @@ impl SamplingArguments {
     pub(crate) fn resolve(&self) -> Result<Sampling> {
         let Self { temperature, top_k, top_p, min_p, repetition_penalty, seed } = *self;
         let sampling = Sampling { temperature, top_k, top_p, min_p, repetition_penalty, seed };
-        if let Err((name, range)) = sampling.validate() {
-            bail!("--{name} is out of range: give {range}");
+        if let Err((field, range)) = sampling.validate() {
+            bail!("--{} is out of range: give {range}", field.replace('_', "-"));
         }
         Ok(sampling)
     }

@@ -1,8 +1,6 @@
 //! How a number lies in a key/value cache: f32, or f16 read by what conversion the machine has.
 //!
-//! Reading is exact and writing rounds to nearest, ties to even, whatever the way: same bits.
-
-use half::f16;
+//! Reading is exact, whatever the way: same bits.
 
 use super::Lanes;
 use crate::view::LANES;
@@ -14,9 +12,6 @@ pub(crate) trait Cached: Copy {
 
     /// Reads sixteen numbers, exactly.
     fn load(self, from: &[Self::Number; LANES]) -> Lanes;
-
-    /// Rounds a number to store it.
-    fn narrow(self, x: f32) -> Self::Number;
 
     /// Reads all of `from`, at most sixteen numbers, then +0.
     #[inline(always)]
@@ -43,11 +38,6 @@ impl Cached for Single {
     fn load(self, from: &[f32; LANES]) -> Lanes {
         Lanes(*from)
     }
-
-    #[inline(always)]
-    fn narrow(self, x: f32) -> f32 {
-        x
-    }
 }
 
 /// f16, converted by integer operations and one exact product.
@@ -64,11 +54,6 @@ impl Cached for PortableHalf {
             out[j] = widen(from[j]);
         }
         Lanes(out)
-    }
-
-    #[inline(always)]
-    fn narrow(self, x: f32) -> u16 {
-        f16::from_f32(x).to_bits()
     }
 }
 
@@ -92,7 +77,7 @@ pub(crate) fn assert_reads_every_half(half: impl Cached<Number = u16>) {
         let halves: [u16; LANES] = core::array::from_fn(|j| first | u16::try_from(j).unwrap());
         let got = half.load(&halves);
         for (x, y) in halves.iter().zip(got.0) {
-            let want = f16::from_bits(*x).to_f32();
+            let want = half::f16::from_bits(*x).to_f32();
             let same = y.to_bits() == want.to_bits() || (y.is_nan() && want.is_nan());
             assert!(same, "{x:#06x}: {y} for {want}");
         }

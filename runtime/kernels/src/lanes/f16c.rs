@@ -2,8 +2,6 @@
 
 use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
 
-use half::f16;
-
 use super::Lanes;
 use super::cached::Cached;
 use crate::isa::{Isa, Kind};
@@ -33,11 +31,6 @@ impl Cached for F16c {
         // SAFETY: as above; the other 8 numbers.
         unsafe { widen(from[8..].as_ptr(), high.as_mut_ptr()) };
         out
-    }
-
-    #[inline(always)]
-    fn narrow(self, x: f32) -> u16 {
-        f16::from_f32(x).to_bits()
     }
 }
 

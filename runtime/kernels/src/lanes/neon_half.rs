@@ -2,8 +2,6 @@
 
 use core::arch::aarch64::{float16x4_t, vcvt_f32_f16, vld1_u16, vreinterpret_f16_u16, vst1q_f32};
 
-use half::f16;
-
 use super::Lanes;
 use super::cached::Cached;
 use crate::isa::{Isa, Kind};
@@ -34,11 +32,6 @@ impl Cached for NeonHalf {
             unsafe { widen(from, to) };
         }
         out
-    }
-
-    #[inline(always)]
-    fn narrow(self, x: f32) -> u16 {
-        f16::from_f32(x).to_bits()
     }
 }
 

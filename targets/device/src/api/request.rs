@@ -277,14 +277,7 @@ fn sampling(common: &Common) -> Result<Sampling, ApiError> {
         // Two hashes of nothing differ: the standard library keys them at random.
         seed: common.seed.map_or_else(|| RandomState::new().hash_one(0), i64::cast_unsigned),
     };
-    // Flags have dashes, fields have not.
-    let named = |(flag, range): (&'static str, &str)| {
-        let field = match flag {
-            "top-p" => "top_p",
-            "min-p" => "min_p",
-            "repetition-penalty" => "repetition_penalty",
-            same => same,
-        };
+    let named = |(field, range): (&'static str, &str)| {
         ApiError::field(field, format!("{field} is out of range: send {range}"))
     };
     sampling.validate().map_err(named)?;

@@ -19,7 +19,6 @@ use super::answers::answer;
 use super::error::ApiError;
 use super::request;
 use super::response::json as respond;
-use crate::heap;
 use crate::live::Live;
 use crate::metrics;
 use crate::seats::Seat;
@@ -92,7 +91,6 @@ async fn json_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, ApiError>
     let arrived = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MOST_BODY_BYTES)).await;
     let bytes = arrived.map_err(|_| ApiError::too_slow())?;
     let bytes = bytes.map_err(|_| ApiError::too_large(MOST_BODY_BYTES))?;
-    heap::expect_surplus_of(bytes.len());
     Ok(bytes.into())
 }
 

@@ -1,6 +1,6 @@
 //! `dynamax profile`: what a token costs on this machine, segment by segment.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,7 @@ use dynamax_engine::{Decoder, ExitSettings, Outcome};
 use dynamax_governor::meter::{Source, power_mode};
 use dynamax_governor::{CONTEXT_BUCKETS, Cost, CostModel, SegmentCost, Traffic, bucket_context};
 use dynamax_session::traffic::Ladder;
-use dynamax_session::{Metering, Session};
+use dynamax_session::{Metering, Session, profiles};
 use serde::Serialize;
 
 use super::print_json;
@@ -27,18 +27,19 @@ are the segments' costs; what cannot be told apart so (the first segment and the
 read, tokens are timed at longer contexts, too, as far as --context reaches.
 
 Examples:
-  dynamax profile m.dmx -o m.profile.toml
-  dynamax profile m.dmx -o m.profile.toml --config device.toml     with the board's power meter
-  dynamax run m.dmx \"Once\" --energy \"0.5 J\" --profile m.profile.toml")]
+  dynamax profile m.dmx                                  into m.profile.toml, which budgets for m.dmx find
+  dynamax profile m.dmx --config device.toml             with the board's power meter
+  dynamax run m.dmx \"Once\" --energy \"0.5 J\"
+  dynamax profile /var/lib/dynamax/a.dmx --config /etc/dynamax/device.toml      on a board, of the slot that runs")]
 pub(crate) struct Arguments {
     /// The bundle; without one, the built-in demo.
     bundle: Option<PathBuf>,
     /// Which demo, without a bundle.
     #[arg(long, value_enum, default_value_t)]
     demo: Demo,
-    /// Where to write the profile.
-    #[arg(short, long)]
-    output: PathBuf,
+    /// Where to write the profile; by default beside the bundle, where budgets look for it: m.profile.toml for m.dmx.
+    #[arg(short, long, required_unless_present = "bundle")]
+    output: Option<PathBuf>,
     /// Tokens of each measurement, at least.
     #[arg(short = 'n', long = "tokens", default_value_t = 64)]
     n: usize,
@@ -94,10 +95,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         model,
         spreads,
     };
-    std::fs::write(&arguments.output, profile.to_text()).with_context(|| {
-        format!("{}: cannot be written; give another place with -o", arguments.output.display())
+    let given = || arguments.output.clone();
+    let output = given().or_else(|| source.file().map(profiles::place));
+    let output = output.context("give a place for the profile: -o")?;
+    std::fs::write(&output, profile.to_text()).with_context(|| {
+        format!("{}: cannot be written; give another place with -o", output.display())
     })?;
-    let report = report(arguments, label, &measured, &profile);
+    let report = report(&output, label, &measured, &profile);
     if arguments.json { print_json(&report) } else { show(&report) }
 }
 
@@ -394,12 +398,7 @@ fn at_least(more: Cost, whole: Cost) -> Cost {
     Cost { us: more.us.max(whole.us * 1e-3), uj: more.uj.max(whole.uj * 1e-3) }
 }
 
-fn report(
-    arguments: &Arguments,
-    source: &'static str,
-    measured: &Measured,
-    profile: &Profile,
-) -> Report {
+fn report(output: &Path, source: &'static str, measured: &Measured, profile: &Profile) -> Report {
     let model = &profile.model;
     let full = measured.ways.last().map_or_else(Rounds::default, Clone::clone);
     let more_row = measured.more_row.between(|cost| cost.us);
@@ -416,7 +415,7 @@ fn report(
         us_by_context: segment.first_row.iter().map(|cost| cost.us).collect(),
     };
     Report {
-        output: arguments.output.display().to_string(),
+        output: output.display().to_string(),
         source,
         power_mode: profile.power_mode,
         full_us: full.median().us,

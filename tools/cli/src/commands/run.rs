@@ -171,7 +171,7 @@ fn generate(
     generator.set_surroundings(arguments.decode.surroundings()?);
     let segments = session.model().program().segments.len();
     let mut journal = journal(&generator, segments);
-    let outlook = outlook(generator.depth(), prompt.len(), arguments.decode.knows_costs());
+    let outlook = outlook(generator.depth(), prompt.len());
     let mut out = Out::new(
         (!arguments.json).then(|| TextStream::new(text, prompt)),
         line(arguments, generator.depth()),
@@ -334,9 +334,9 @@ impl Kept {
 }
 
 /// What the budgets were expected to come to, before anything was measured.
-fn outlook(depth: &Depth, context: usize, is_profiled: bool) -> String {
+fn outlook(depth: &Depth, context: usize) -> String {
     let Some(budget) = depth.budget() else { return String::new() };
-    let from = if is_profiled {
+    let from = if budget.is_profiled() {
         "the profile"
     } else {
         "the board's rates, which a profile would correct"

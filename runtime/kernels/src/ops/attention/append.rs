@@ -2,8 +2,9 @@
 
 use core::ops::Range;
 
+use half::f16;
+
 use crate::isa::Isa;
-use crate::lanes::cached::{Cached, PortableHalf, Single};
 use crate::view::Rows;
 
 use super::CacheMut;
@@ -30,30 +31,31 @@ impl Isa {
     ) {
         match cache {
             CacheMut::F32(cache) => {
-                append(Single, rows, head_dim, position, kv_heads, capacity, cache);
+                append(rows, head_dim, position, (kv_heads, capacity), cache, |x| x);
             }
             CacheMut::F16(cache) => {
-                append(PortableHalf, rows, head_dim, position, kv_heads, capacity, cache);
+                let narrow = |x| f16::from_f32(x).to_bits();
+                append(rows, head_dim, position, (kv_heads, capacity), cache, narrow);
             }
         }
     }
 }
 
-fn append<C: Cached>(
-    cached: C,
+/// Appends with what `narrow` makes of each number: itself, or rounded to nearest, ties to even.
+fn append<N>(
     rows: Rows<'_>,
     head_dim: usize,
     position: u32,
-    kv_heads: Range<usize>,
-    capacity: usize,
-    cache: &mut [C::Number],
+    (kv_heads, capacity): (Range<usize>, usize),
+    cache: &mut [N],
+    narrow: impl Fn(f32) -> N,
 ) {
     for (head, cache) in kv_heads.zip(cache.chunks_exact_mut(capacity * head_dim)) {
         for row in 0..rows.len() {
             let slot = (position as usize + row) % capacity;
             let from = &rows.row(row)[head * head_dim..][..head_dim];
             for (to, &x) in cache[slot * head_dim..].iter_mut().zip(from) {
-                *to = cached.narrow(x);
+                *to = narrow(x);
             }
         }
     }
