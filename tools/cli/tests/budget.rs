@@ -40,7 +40,8 @@ fn a_run_keeps_its_energy_and_says_how_it_knows() {
     let kept = ran(folder.path(), &["--energy", &format!("{budget} mJ")]);
     let energy = kept["energy_mj_per_token"].as_f64().unwrap();
     let events = kept["budget"]["events"].as_array().unwrap();
-    let is_told = events.iter().any(|event| event == "energy out of reach");
+    let conflicts = ["energy out of reach", "agreement gives way"];
+    let is_told = events.iter().any(|event| conflicts.iter().any(|told| event == told));
     assert!(energy <= budget || is_told, "{energy} of {budget} mJ, and not a word: {kept}");
     assert!(kept["depth_mean"].as_f64() < Some(1.0), "{kept}");
     assert_eq!(kept["energy_source"], "model", "never called measured: {kept}");
@@ -107,6 +108,34 @@ fn a_profile_that_is_none_or_another_bundles_is_refused() {
     refused("p.toml");
     json(folder.path(), &["profile", "--demo", "transformer", "-o", "p.toml", "--json", "-n", "8"]);
     refused("bundle");
+}
+
+#[test]
+fn a_profile_beside_the_bundle_is_found_if_it_is_of_this_bundle_and_board() {
+    let folder = TempDir::new().unwrap();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/mamba2.dmx");
+    std::fs::copy(demo, folder.path().join("m.dmx")).unwrap();
+    let told = |more: &[&str]| {
+        let arguments = ["run", "m.dmx", "Once", "-n", "4", "--energy", "1 J", "--meter", "model"];
+        let output = dynamax(folder.path(), &[&arguments[..], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let is_profiled = |more: &[&str]| told(more).1.contains("the profile");
+    assert!(!is_profiled(&[]), "there is none: {:?}", told(&[]));
+    let measured = json(folder.path(), &["profile", "m.dmx", "--json", "--threads", "1"]);
+    let place = folder.path().join("m.profile.toml");
+    assert_eq!(measured["output"], "m.profile.toml", "{measured}");
+    assert!(is_profiled(&[]), "found: {:?}", told(&[]));
+    assert!(!is_profiled(&["--board", "raspberry-pi-5-8gb"]), "this is another board");
+    let profile = std::fs::read_to_string(&place).unwrap();
+    let (hash, rest) = profile.split_once("bundle = \"").unwrap();
+    let (_, rest) = rest.split_at(8);
+    std::fs::write(&place, format!("{hash}bundle = \"00000000{rest}")).unwrap();
+    assert!(!is_profiled(&[]), "of the bundle that was here before: {:?}", told(&[]));
+    std::fs::write(&place, "board = 3").unwrap();
+    let (status, said) = told(&[]);
+    assert!(status == Some(2) && said.contains("m.profile.toml"), "broken: {said}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::device::{Board, Service};
+use crate::device::{Board, Service, demo, image};
 
 /// A board with the sensor of an Orin Nano, as the kernel shows it.
 fn with_sensor(more: &str) -> Board {
@@ -147,6 +147,48 @@ fn a_budget_that_cannot_be_kept_is_a_no_and_one_that_is_none_bad_input() {
             "{budget}: {said}"
         );
     }
+}
+
+/// A profile of the Mamba-2 demo, each of whose segments was measured to take a second.
+fn slow_profile() -> String {
+    let hash = image(&demo("mamba2.dmx")).hash;
+    let row = "[1e6, 1e6, 1e6, 1e6, 1e6, 1e6, 1e6, 1e6]";
+    let segment = format!(
+        "[[segment]]\nfirst_row_us = {row}\nfirst_row_uj = {row}\nmore_row = [1.0, 1.0]\nprobe = [1.0, 1.0]\n\
+         us_95 = [1e6, 1e6]\nuj_95 = [1e6, 1e6]\n"
+    );
+    let head = format!(
+        "board = \"generic\"\nsource = \"model\"\nbundle = \"{hash}\"\nhead = [1.0, 1.0]\n"
+    );
+    head + &segment.repeat(5)
+}
+
+#[test]
+fn a_profile_beside_the_slot_is_what_budgets_reckon_with() {
+    let board =
+        Board::new("[budget]\nlatency_per_token = \"100 ms\"\n[power]\nmeter = \"model\"\n");
+    let check = || {
+        let output = board.run(&["--check", "--json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        (report["profiled"].clone(), report["unkept"].clone())
+    };
+    assert_eq!(check(), (false.into(), Value::Null), "by the board's rates, 100 ms are plenty");
+    assert!(!board.start().lines.iter().any(|line| line.contains("profiled")), "nor at the start");
+    let place = board.slots_folder().join("a.profile.toml");
+    std::fs::write(&place, slow_profile()).unwrap();
+    assert_eq!(check(), (true.into(), "latency_per_token".into()), "as measured, they are not");
+    assert!(board.start().lines.iter().any(|line| line.contains(", profiled")), "says so");
+    std::fs::write(&place, slow_profile().replace("\"generic\"", "\"raspberry-pi-5-8gb\""))
+        .unwrap();
+    assert_eq!(check().0, false, "of another board");
+    std::fs::write(&place, "board = 3").unwrap();
+    assert_eq!(board.run(&["--check"]).status.code(), Some(2), "no profile at all");
+    let service = board.start();
+    assert!(
+        service.lines.iter().any(|line| line.contains("a.profile.toml")),
+        "starts all the same, and says what is wrong: {:?}",
+        service.lines
+    );
 }
 
 /// Writes a file of the board.
