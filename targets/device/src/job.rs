@@ -35,7 +35,8 @@ impl Budget {
         }
     }
 
-    /// The device's configuration with this budget in the place of its own.
+    /// The device's configuration with this budget in the place of its own. Exits that are verified stay so: no budget is
+    /// worth a word that full depth would not say.
     pub(crate) fn over(self, config: &DeviceConfig) -> DeviceConfig {
         let mut config = config.clone();
         let micro = |milli: f64| (milli * 1e3).round() as u64;
@@ -45,7 +46,9 @@ impl Budget {
         if let Some(latency) = self.latency_ms_per_token {
             config.budget.latency_per_token = Some(Microseconds(micro(latency)));
         }
-        config.exit.mode = ExitMode::Budget;
+        if config.exit.mode != ExitMode::Verified {
+            config.exit.mode = ExitMode::Budget;
+        }
         config
     }
 }

@@ -57,6 +57,19 @@ fn staged_drafts_show_what_better_exits_would_bring() {
 }
 
 #[test]
+fn a_bench_with_exits_says_what_they_gain() {
+    let bench = ["bench", "-p", "16", "-n", "200", "-r", "1", "--threads", "1", "--json"];
+    let found = |more: &[&str]| json(&[&bench[..], more].concat());
+    let off = found(&[]);
+    assert!(off["speedup"].is_null() && off["speedup_modelled"].is_null(), "no exits: {off}");
+    let staged = |chance: &str| found(&["--exit", "verified", "--acceptance", chance]);
+    let (good, bad) = (staged("1"), staged("0"));
+    assert!(good["speedup"].as_f64() > Some(0.1), "measured: {good}");
+    let modelled = |found: &Value| found["speedup_modelled"].as_f64().unwrap();
+    assert!(modelled(&good) > 1.0 && modelled(&bad) < 1.0, "{good}\n{bad}");
+}
+
+#[test]
 fn what_does_not_belong_to_verified_exits_is_refused() {
     let refused = |arguments: &[&str], words: &str| {
         let output = dynamax(arguments);

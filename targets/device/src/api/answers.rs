@@ -125,7 +125,7 @@ fn chunks(
         match event {
             Event::Text(piece) => {
                 out.push(frame.piece(&piece, is_first, offset).to_string());
-                offset += piece.text.len();
+                offset += piece.text.chars().count();
             }
             Event::Done(summary) => {
                 out.push(frame.end(&summary, is_first).to_string());

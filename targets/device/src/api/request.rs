@@ -7,7 +7,7 @@ use dynamax_engine::Sampling;
 use dynamax_session::generator::Eos;
 use dynamax_session::{Message, Role};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use crate::job::{Budget, Prompt, Task};
@@ -51,7 +51,8 @@ struct Common {
     presence_penalty: Option<f32>,
     frequency_penalty: Option<f32>,
     logit_bias: Option<Value>,
-    dynamax: Option<Extra>,
+    /// An [`Extra`]; a list would be taken for its fields in their order.
+    dynamax: Option<Map<String, Value>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -254,7 +255,7 @@ fn common(
         let message = format!("{} stop strings were given, at most {MOST_STOPS} are", stops.len());
         return Err(ApiError::field("stop", message));
     }
-    let extra = common.dynamax.unwrap_or_default();
+    let extra = extra(common.dynamax.unwrap_or_default())?;
     let budget = budget(extra.energy_mj_per_token, extra.latency_ms_per_token)?;
     let eos = if extra.ignore_eos == Some(true) { Eos::Ignored } else { Eos::Ends };
     let most_tokens = common.max_completion_tokens.or(common.max_tokens).map(|n| n as usize);
@@ -284,13 +285,19 @@ fn sampling(common: &Common) -> Result<Sampling, ApiError> {
     Ok(sampling)
 }
 
+fn extra(fields: Map<String, Value>) -> Result<Extra, ApiError> {
+    let read = Extra::deserialize(Value::Object(fields));
+    read.map_err(|error| ApiError::field("dynamax", format!("dynamax cannot be read: {error}")))
+}
+
 /// A budget in range.
 pub(crate) fn budget(energy: Option<f64>, latency: Option<f64>) -> Result<Budget, ApiError> {
-    let fits = |value: Option<f64>| value.is_none_or(|value| value.is_finite() && value > 0.0);
+    // What can be counted in millionths.
+    let fits = |value: Option<f64>| value.is_none_or(|value| (0.001..=1e9).contains(&value));
     if fits(energy) && fits(latency) {
         return Ok(Budget { energy_mj_per_token: energy, latency_ms_per_token: latency });
     }
-    Err(ApiError::field("dynamax", "a budget is more than 0; leave it out for none"))
+    Err(ApiError::field("dynamax", "a budget is more than 0 (0.001 to 1e9); leave it out for none"))
 }
 
 /// Understands a body of `/v1/dynamax/budget`.
@@ -361,7 +368,9 @@ mod tests {
             (r#"{"prompt": "x", "top_p": 0}"#, "top_p is out of range"),
             (r#"{"prompt": "x", "logprobs": 21}"#, "at most 20"),
             (r#"{"prompt": "x", "dynamax": {"energy_mj_per_token": 0}}"#, "more than 0"),
+            (r#"{"prompt": "x", "dynamax": {"energy_mj_per_token": 1e300}}"#, "more than 0"),
             (r#"{"prompt": "x", "dynamax": {"energy": 1}}"#, "unknown field"),
+            (r#"{"prompt": "x", "dynamax": [1, 2]}"#, "expected a map"),
             (r#"{"prompt": "x", "max_tokens": -1}"#, "cannot be read"),
             (r#"{"prompt": "x", "best_of": 2}"#, "leave best_of out"),
             (r#"{"prompt": "x", "presence_penalty": 0.5}"#, "repetition_penalty"),

@@ -85,7 +85,7 @@ impl Frame {
         self.wrap(object, &choice, json!({ "usage": usage(summary), "dynamax": extra(summary) }))
     }
 
-    /// A piece of a stream; the first of a chat says who speaks.
+    /// A piece of a stream, behind `offset` characters; the first of a chat says who speaks.
     pub(crate) fn piece(&self, piece: &Piece, is_first: bool, offset: usize) -> Value {
         let tokens: Vec<&Said> = piece.tokens.iter().collect();
         let mut choice = self.choice(&piece.text, is_first);
@@ -135,7 +135,7 @@ impl Frame {
             return Value::Null;
         }
         if self.is_chat {
-            let entry = |text: &str, logprob: Option<f64>| json!({ "token": text, "logprob": logprob, "bytes": text.as_bytes() });
+            let entry = |text: &str, logprob: Option<f64>| json!({ "token": text, "logprob": logprob, "bytes": bytes(text) });
             let content = tokens.iter().map(|said| {
                 let top = said.alternatives.iter().map(|(text, p)| entry(text, Some(*p)));
                 let mut entry = entry(&said.text, said.logprob);
@@ -147,7 +147,7 @@ impl Frame {
         let mut at = offset;
         let offsets = tokens.iter().map(|said| {
             let start = at;
-            at += said.text.len();
+            at += said.text.chars().count();
             start
         });
         let offsets: Vec<usize> = offsets.collect();
@@ -162,6 +162,11 @@ impl Frame {
             "text_offset": offsets,
         })
     }
+}
+
+/// The bytes of a token; none of one that is a part of a character, whose text does not tell them.
+fn bytes(text: &str) -> Option<&[u8]> {
+    (!text.contains(char::REPLACEMENT_CHARACTER)).then_some(text.as_bytes())
 }
 
 fn finish_reason(summary: &Summary) -> &'static str {
@@ -187,5 +192,44 @@ fn extra(summary: &Summary) -> Extra {
         ms_per_token: summary.ms_per_token,
         first_token_ms: summary.first_token_ms,
         prompt_tokens_reused: summary.reused_tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> Said {
+        Said {
+            id: 0,
+            text: text.into(),
+            ms: 1.0,
+            segment: 0,
+            depth: 1.0,
+            energy_mj: None,
+            logprob: Some(-1.0),
+            alternatives: Vec::new(),
+        }
+    }
+
+    fn frame(is_chat: bool) -> Frame {
+        Frame {
+            id: "x".into(),
+            created: 0,
+            model: "m".into(),
+            is_chat,
+            has_logprobs: true,
+            alternatives: 0,
+        }
+    }
+
+    #[test]
+    fn offsets_count_characters_and_a_part_of_one_has_no_bytes() {
+        let tokens = [&said("né"), &said("e"), &said("\u{fffd}")];
+        let offsets = frame(false).logprobs(&tokens, 3)["text_offset"].clone();
+        assert_eq!(offsets, json!([3, 5, 6]), "of characters");
+        let content = frame(true).logprobs(&tokens, 0)["content"].clone();
+        assert_eq!(content[0]["bytes"], json!([110, 195, 169]), "{content}");
+        assert!(content[2]["bytes"].is_null(), "unknown: {content}");
     }
 }

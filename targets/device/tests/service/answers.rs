@@ -75,6 +75,20 @@ fn a_budget_of_the_answer_or_of_the_device_is_kept() {
 }
 
 #[test]
+fn a_budget_changes_no_word_where_exits_are_verified() {
+    let text = |exit: &str, budget: Value| {
+        let board = Board::new(&format!("[exit]\nmode = \"{exit}\"\n[power]\nmeter = \"model\"\n"));
+        let service = board.start();
+        let body = json!({ "prompt": "It was a dark and stormy night", "max_tokens": 60,
+            "temperature": 0, "dynamax": { "energy_mj_per_token": budget } });
+        service.ask("/v1/completions", &body)["choices"][0]["text"].take()
+    };
+    let full = text("off", Value::Null);
+    assert_eq!(text("verified", 0.01.into()), full, "whatever the budget");
+    assert_ne!(text("off", 0.01.into()), full, "elsewhere it gives way");
+}
+
+#[test]
 fn a_stream_is_the_whole_in_pieces() {
     let board = Board::new("");
     let service = board.start();

@@ -1,5 +1,6 @@
 //! `dynamax bench`: prompt and decode speed, beside what the machine's memory allows.
 
+mod speedup;
 mod trace;
 
 use std::ops::Range;
@@ -15,6 +16,7 @@ use dynamax_engine::decoder::Crew;
 use dynamax_engine::{Decoder, Outcome, Team};
 use dynamax_governor::Microjoules;
 use dynamax_kernels::Isa;
+use dynamax_session::budget::Budget;
 use dynamax_session::rounds::{Drafter, Tally};
 use dynamax_session::traffic::Ladder;
 use dynamax_session::{Depth, Session, Source, Text, machine::peak_rss_bytes};
@@ -32,8 +34,9 @@ use trace::Trace;
 Examples:
   dynamax bench m.dmx                       512 tokens in, 128 out, three times
   dynamax bench m.dmx -p 128 -n 64 -r 5 -t 1
-  dynamax bench m.dmx --exit fixed          with early exits, to compare with --exit off
+  dynamax bench m.dmx --exit fixed          with early exits, and beside them with --exit off
   dynamax bench m.dmx --exit verified       as drafts: the tokens of --exit off
+  dynamax bench m.dmx --exit verified --acceptance 0.8      if eight of ten drafts were right
   dynamax bench m.dmx --isa avx2 --json     another instruction set, same tokens
   dynamax bench m.dmx --trace t.json        what each thread did when; opens in ui.perfetto.dev")]
 pub(crate) struct Arguments {
@@ -83,6 +86,10 @@ struct Report {
     agreement: Option<f64>,
     /// Of drafts, the share that was right; without drafts, none.
     acceptance: Option<f64>,
+    /// Decoding speed as a multiple of `--exit off`, measured in turn with it; without exits, none.
+    speedup: Option<f64>,
+    /// What the cost model makes of the same steps: the profile's, or that of the board's rates.
+    speedup_modelled: Option<f64>,
     peak_rss_bytes: Option<u64>,
     planned_bytes: u64,
 }
@@ -133,6 +140,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         depth_mean: measured.depth_mean,
         agreement: measured.agreement,
         acceptance: measured.acceptance,
+        speedup: measured.speedup,
+        speedup_modelled: measured.speedup_modelled,
         peak_rss_bytes,
         planned_bytes: session.model().sizes().total_bytes(),
     };
@@ -149,6 +158,8 @@ struct Measured {
     depth_mean: f64,
     agreement: Option<f64>,
     acceptance: Option<f64>,
+    speedup: Option<f64>,
+    speedup_modelled: Option<f64>,
 }
 
 fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Result<Measured> {
@@ -157,7 +168,7 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
     let mut decoder = session.decoder(&mut memory);
     decoder.use_exits(depth.settings())?;
     let mut depth = depth;
-    let (mut prefills, mut decodes) = (Vec::new(), Vec::new());
+    let (mut prefills, mut decodes, mut speedups) = (Vec::new(), Vec::new(), Vec::new());
     let mut seen = Seen {
         isa: session.isa(),
         outcomes: Vec::new(),
@@ -173,6 +184,10 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
         let start = Instant::now();
         decode(&mut decoder, token, (prompt.len(), arguments.n), &mut depth, &mut seen)?;
         decodes.push(start.elapsed().as_secs_f64());
+        if depth.settings().is_some() {
+            let full_s = speedup::full_depth_s(&mut decoder, prompt, arguments.n)?;
+            speedups.push(full_s / decodes[decodes.len() - 1]);
+        }
     }
     let tokens = (arguments.n * arguments.repetitions) as f64;
     let position = (arguments.prompt + arguments.n / 2) as u64;
@@ -180,6 +195,9 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
     let step_bytes =
         |(outcome, asks): &(Outcome, bool)| ladder.step_bytes(outcome, *asks, position);
     let bytes: u64 = seen.outcomes.iter().map(step_bytes).sum();
+    let modelled = |budget: &Budget| {
+        speedup::modelled(budget.governor().model(), &seen.outcomes, tokens, position as u32)
+    };
     Ok(Measured {
         prefill_s: median(&mut prefills),
         decode_s: median(&mut decodes),
@@ -191,6 +209,8 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
             _ => seen.agreement(),
         },
         acceptance: seen.drafts.acceptance(),
+        speedup: (!speedups.is_empty()).then(|| median(&mut speedups)),
+        speedup_modelled: depth.budget().map(modelled),
     })
 }
 
@@ -392,6 +412,12 @@ fn show_report(report: &Report) -> Result<()> {
         .acceptance
         .map_or_else(String::new, |share| format!(", {:.1} % of drafts right", 100.0 * share));
     println!("depth     {:>9.1} %{agreement}{acceptance}", 100.0 * report.depth_mean);
+    if let Some(speedup) = report.speedup {
+        let modelled = report
+            .speedup_modelled
+            .map_or_else(String::new, |speedup| format!(" (by the cost model {speedup:.2})"));
+        println!("speed-up  {speedup:>9.2} × --exit off, in turn{modelled}");
+    }
     println!("planned   {:>12}", show(report.planned_bytes));
     println!("peak RSS  {:>12}", report.peak_rss_bytes.map_or_else(|| "unknown".into(), show));
     println!("on        {} × {}, loaded in {:.0} ms", report.isa, report.threads, report.load_ms);

@@ -1,0 +1,41 @@
+//! What exits gain: measured beside full depth, and by the cost model.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use dynamax_engine::{Decoder, Outcome};
+use dynamax_governor::{CostModel, context_bucket};
+
+/// Seconds for `tokens` tokens at full depth behind a prompt.
+pub(super) fn full_depth_s(
+    decoder: &mut Decoder<'_>,
+    prompt: &[u32],
+    tokens: usize,
+) -> Result<f64> {
+    decoder.reset();
+    decoder.take(prompt)?;
+    let mut token = decoder.best();
+    let start = Instant::now();
+    for _ in 0..tokens {
+        decoder.feed(&[token])?;
+        token = decoder.best();
+    }
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// Time of `tokens` tokens at full depth as a multiple of that of the steps that made them. A step that left early costs its
+/// way to the exit, and later one row more of a step that goes to the end.
+pub(super) fn modelled(
+    model: &CostModel,
+    steps: &[(Outcome, bool)],
+    tokens: f64,
+    context: u32,
+) -> f64 {
+    let (bucket, last) = (context_bucket(context), model.count() - 1);
+    let full = f64::from(model.full(bucket).us);
+    let of_step = |(outcome, _): &(Outcome, bool)| match usize::from(outcome.segment) {
+        segment if segment >= last => full,
+        segment => f64::from(model.to_exit(segment, bucket).us + model.catch_up(segment).us),
+    };
+    tokens * full / steps.iter().map(of_step).sum::<f64>()
+}
