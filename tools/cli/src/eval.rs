@@ -69,7 +69,7 @@ fn ask_choices(
     text: &Text,
     runner: &mut dyn Runner,
 ) -> Result<Answer> {
-    let mut said = Generation::default();
+    let mut said = Generation { energy_mj: Some(0.0), ..Generation::default() };
     let (mut log_probabilities, mut was_cut) = (Vec::with_capacity(choices.len()), false);
     for choice in choices {
         let (log_probability, predicted, _, cut) = score(prompt, &choice.text, text, runner)?;
@@ -79,6 +79,7 @@ fn ask_choices(
         said.exits.extend(predicted.exits);
         said.reach.extend(predicted.reach);
         said.seconds += predicted.seconds;
+        said.energy_mj = said.energy_mj.zip(predicted.energy_mj).map(|(sum, more)| sum + more);
     }
     Ok(Answer { scores: choose(choices, &log_probabilities), said, was_cut })
 }

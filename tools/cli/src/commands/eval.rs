@@ -1,6 +1,6 @@
 //! `dynamax eval`: how well a bundle answers, and models text.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -17,7 +17,7 @@ use crate::eval::modes::{Way, ways};
 use crate::eval::outcome::{Answer, Outcome};
 use crate::eval::page::page;
 use crate::eval::report::{Conditions, Ladder, ModeReport, Oracle, Report};
-use crate::eval::runner::{Generation, Model, Pace, Runner};
+use crate::eval::runner::{Generation, Manner, Model, Pace, Runner};
 use crate::machine;
 use crate::page::{Sample, pieces};
 use crate::progress;
@@ -118,8 +118,8 @@ fn run_examples(task: data::Task, arguments: &Arguments) -> Result<()> {
     let mut memory = session.memory();
     let mut outcomes = Vec::with_capacity(ways.len());
     for way in &ways {
-        let depth = (way.depth.clone(), pace(&ways));
-        let mut runner = Model::new(&session, &mut memory, arguments.repetition_penalty, depth)?;
+        let manner = manner(way, &ways, &session, arguments)?;
+        let mut runner = Model::new(&session, &mut memory, arguments.repetition_penalty, manner)?;
         let bar = progress::steps(examples.len() as u64, &way.mode.family());
         outcomes.push(evaluate(&examples, &text, &mut runner, &bar)?);
         bar.finish_and_clear();
@@ -160,8 +160,8 @@ fn run_text(arguments: &Arguments) -> Result<()> {
     let mut memory = session.memory();
     let (mut outcomes, mut n) = (Vec::with_capacity(ways.len()), 0);
     for way in &ways {
-        let depth = (way.depth.clone(), pace(&ways));
-        let mut runner = Model::new(&session, &mut memory, arguments.repetition_penalty, depth)?;
+        let manner = manner(way, &ways, &session, arguments)?;
+        let mut runner = Model::new(&session, &mut memory, arguments.repetition_penalty, manner)?;
         let (outcome, scored) = score_text(&mut runner, &tokens, window)?;
         outcomes.push(outcome);
         n = scored;
@@ -185,6 +185,7 @@ fn run_text(arguments: &Arguments) -> Result<()> {
 fn score_text(runner: &mut dyn Runner, tokens: &[u32], window: usize) -> Result<(Outcome, usize)> {
     let bar = progress::steps(tokens.len() as u64, "text");
     let (mut nll, mut right, mut said) = (0.0, 0, Generation::default());
+    let mut energy_mj = Some(0.0);
     for window in tokens.chunks(window).filter(|window| window.len() > 1) {
         let (first, rest) = window.split_at(1);
         let scored = runner.score(first, rest)?;
@@ -194,9 +195,11 @@ fn score_text(runner: &mut dyn Runner, tokens: &[u32], window: usize) -> Result<
         said.exits.extend(scored.predicted.exits);
         said.reach.extend(scored.predicted.reach);
         said.seconds += scored.predicted.seconds;
+        energy_mj = energy_mj.zip(scored.predicted.energy_mj).map(|(sum, more)| sum + more);
         bar.inc(window.len() as u64);
     }
     bar.finish_and_clear();
+    said.energy_mj = energy_mj;
     let n = said.tokens.len();
     let scores = vec![("exact", right as f64 / n as f64), ("nll", nll / n as f64)];
     Ok((Outcome { answers: vec![Answer { scores, said, was_cut: false }] }, n))
@@ -211,8 +214,10 @@ struct Measured<'m> {
 }
 
 /// Only where modes are compared does time count.
-fn pace(ways: &[Way]) -> Pace {
-    if ways.len() > 1 { Pace::Tokens } else { Pace::Chunks }
+fn manner(way: &Way, ways: &[Way], session: &Session<'_>, arguments: &Arguments) -> Result<Manner> {
+    let pace = if ways.len() > 1 { Pace::Tokens } else { Pace::Chunks };
+    let metering = arguments.decode.metering(session)?;
+    Ok(Manner { depth: way.depth.clone(), pace, metering })
 }
 
 /// What is shown token by token: the first mode that is not full depth, if there is one.
@@ -241,7 +246,7 @@ fn report(
         modes: measured.ways.iter().zip(measured.outcomes).map(mode).collect(),
         oracle: None,
         prompts_cut: full.prompts_cut(),
-        conditions: conditions(measured.session, source, &arguments.data)?,
+        conditions: conditions(measured.session, source, arguments)?,
     })
 }
 
@@ -267,8 +272,8 @@ fn oracle(session: &Session<'_>, tokens: &[u32], window: usize) -> Result<Option
     Ok(Some(Oracle::new(&Ladder::of(&model, None), per_segment)))
 }
 
-fn conditions(session: &Session<'_>, source: &Source, data: &Path) -> Result<Conditions> {
-    let meta = session.bundle.meta();
+fn conditions(session: &Session<'_>, source: &Source, arguments: &Arguments) -> Result<Conditions> {
+    let (meta, data) = (session.bundle.meta(), &arguments.data);
     let bytes =
         std::fs::read(data).with_context(|| format!("{}: cannot be read", data.display()))?;
     Ok(Conditions {
@@ -280,6 +285,7 @@ fn conditions(session: &Session<'_>, source: &Source, data: &Path) -> Result<Con
         machine: machine::name(),
         isa: session.isa().name(),
         threads: session.threads(),
+        energy_source: arguments.decode.metering(session)?.source().label(),
     })
 }
 
@@ -313,13 +319,21 @@ fn show_modes(report: &Report) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "{:<24} {:>9} {:>8} {:>9} {:>7} {:>7} {:>7} {:>7}",
-        "mode", "threshold", report.accuracy_is, "agreement", "depth", "flops", "bytes", "time"
+        "{:<24} {:>9} {:>8} {:>9} {:>7} {:>7} {:>7} {:>7} {:>9}",
+        "mode",
+        "threshold",
+        report.accuracy_is,
+        "agreement",
+        "depth",
+        "flops",
+        "bytes",
+        "time",
+        "mJ/token"
     )?;
     for mode in &report.modes {
         writeln!(
             out,
-            "{:<24} {:>9} {:>8.4} {:>8.2}% {:>6.1}% {:>6.1}% {:>6.1}% {:>6.1}%",
+            "{:<24} {:>9} {:>8.4} {:>8.2}% {:>6.1}% {:>6.1}% {:>6.1}% {:>6.1}% {:>9}",
             mode.mode.family(),
             mode.mode.threshold.map_or_else(String::new, |threshold| format!("{threshold:.4}")),
             mode.accuracy,
@@ -327,7 +341,8 @@ fn show_modes(report: &Report) -> Result<()> {
             100.0 * mode.depth_mean,
             100.0 * mode.flops_saved,
             100.0 * mode.bytes_saved,
-            100.0 * mode.time_saved
+            100.0 * mode.time_saved,
+            mode.energy_mj_per_token.map_or_else(String::new, |mj| format!("{mj:.3}"))
         )?;
     }
     for mode in report.modes.iter().filter(|mode| !mode.acceptance_by_place.is_empty()) {

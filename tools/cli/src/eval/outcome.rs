@@ -60,9 +60,19 @@ impl Outcome {
         all
     }
 
+    fn tokens(&self) -> usize {
+        self.answers.iter().map(|answer| answer.said.tokens.len()).sum()
+    }
+
+    /// Millijoules a token, if they are known of all.
+    pub(crate) fn energy_mj_per_token(&self) -> Option<f64> {
+        let mj: Option<f64> = self.answers.iter().map(|answer| answer.said.energy_mj).sum();
+        mj.filter(|_| self.tokens() > 0).map(|mj| mj / self.tokens() as f64)
+    }
+
     /// Seconds a token; 0 without tokens.
     pub(crate) fn seconds_per_token(&self) -> f64 {
-        let tokens: usize = self.answers.iter().map(|answer| answer.said.tokens.len()).sum();
+        let tokens = self.tokens();
         let seconds: f64 = self.answers.iter().map(|answer| answer.said.seconds).sum();
         if tokens > 0 { seconds / tokens as f64 } else { 0.0 }
     }
@@ -108,6 +118,7 @@ pub(super) mod tests {
                 reach: exits.into(),
                 drafts: Tally::NONE,
                 seconds: 0.5,
+                energy_mj: Some(6.0),
             },
             was_cut: score > 0.5,
         };
@@ -122,7 +133,15 @@ pub(super) mod tests {
         assert!((outcome.accuracy() - 0.5).abs() < 1e-12, "the first");
         assert_eq!(outcome.tokens_per_exit(3), [2, 2, 0], "four tokens");
         assert!((outcome.seconds_per_token() - 0.25).abs() < 1e-12, "1 s for four");
+        assert_eq!(outcome.energy_mj_per_token(), Some(3.0), "12 mJ for four");
         assert_eq!(outcome.prompts_cut(), 1, "one");
+    }
+
+    #[test]
+    fn energy_that_is_unknown_of_one_answer_is_unknown() {
+        let mut outcome = outcome(&[(1.0, &[1], &[0]), (0.0, &[1, 2, 3], &[1, 1, 0])]);
+        outcome.answers[1].said.energy_mj = None;
+        assert_eq!(outcome.energy_mj_per_token(), None, "half is not the whole");
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(crate) struct Conditions {
     pub(crate) isa: &'static str,
     /// Threads that worked.
     pub(crate) threads: usize,
+    /// What measured energy; `model` measured nothing.
+    pub(crate) energy_source: &'static str,
 }
 
 /// A way to decode.
@@ -118,6 +120,8 @@ pub(crate) struct ModeReport {
     pub(crate) acceptance_by_place: Vec<f64>,
     /// Share of the seconds a token; negative if it became slower.
     pub(crate) time_saved: f64,
+    /// Millijoules a token, prompts not counted; nothing where only scores count.
+    pub(crate) energy_mj_per_token: Option<f64>,
     /// Tokens that left behind each segment; the last is full depth.
     pub(crate) tokens_per_exit: Vec<u64>,
     /// Speed behind the prompt.
@@ -176,6 +180,7 @@ impl ModeReport {
             acceptance: drafts.acceptance(),
             acceptance_by_place: drafts.acceptance_by_place().collect(),
             time_saved: rate(seconds_full - seconds, seconds_full),
+            energy_mj_per_token: outcome.energy_mj_per_token(),
             tokens_per_exit,
             tokens_per_s: rate(1.0, seconds),
             scores: outcome.means().into_iter().collect(),

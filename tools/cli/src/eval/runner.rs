@@ -7,7 +7,7 @@ use dynamax_engine::{Decoder, Line, Outcome, Probed, Sampler, Sampling};
 use dynamax_governor::Microjoules;
 use dynamax_session::rounds::{Drafter, Tally};
 
-use dynamax_session::{Depth, Session};
+use dynamax_session::{Depth, Metering, Session};
 
 /// Tokens, and where each was decided.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +23,8 @@ pub(crate) struct Generation {
     pub(crate) drafts: Tally,
     /// Seconds that deciding them took; reading the prompt is not counted.
     pub(crate) seconds: f64,
+    /// Millijoules of the same, where the meter knew them.
+    pub(crate) energy_mj: Option<f64>,
 }
 
 /// How a continuation was received.
@@ -61,6 +63,13 @@ pub(crate) enum Pace {
     Tokens,
 }
 
+/// How tokens are decided, and what is measured of it.
+pub(crate) struct Manner {
+    pub(crate) depth: Depth,
+    pub(crate) pace: Pace,
+    pub(crate) metering: Metering,
+}
+
 /// A bundle that answers, each token as deep as it is told.
 pub(crate) struct Model<'s> {
     session: &'s Session<'s>,
@@ -69,6 +78,7 @@ pub(crate) struct Model<'s> {
     sampling: Sampling,
     depth: Depth,
     pace: Pace,
+    spending: Spending,
     last_segment: u16,
 }
 
@@ -78,13 +88,15 @@ impl<'s> Model<'s> {
         session: &'s Session<'s>,
         memory: &'s mut [Line],
         repetition_penalty: f32,
-        (depth, pace): (Depth, Pace),
+        manner: Manner,
     ) -> Result<Self> {
+        let Manner { depth, pace, metering } = manner;
         let sampling = Sampling { repetition_penalty, ..Sampling::default() };
         let valid = sampling.validate();
         ensure!(valid.is_ok(), "--repetition-penalty is out of range: give more than 0");
         let mut decoder = session.decoder(memory);
         decoder.use_exits(depth.settings())?;
+        let asks = depth.settings().is_some();
         Ok(Self {
             session,
             decoder,
@@ -92,6 +104,7 @@ impl<'s> Model<'s> {
             sampling,
             depth,
             pace,
+            spending: Spending { metering, asks, context: 0, mj: None },
             last_segment: (session.model().program().segments.len() - 1) as u16,
         })
     }
@@ -103,23 +116,6 @@ impl<'s> Model<'s> {
         Ok(Generation::default())
     }
 
-    /// Feeds a token, and returns the segment that what follows it was decided behind.
-    fn step(
-        &mut self,
-        token: u32,
-        room: usize,
-        decide: &(impl Fn(Probed) -> bool + Sync),
-        drafting: &mut Drafting<'_, '_>,
-    ) -> Result<u16> {
-        if let Depth::Verified(rounds) = &mut self.depth {
-            rounds.step(&mut self.decoder, token, room, drafting)?;
-            return Ok(self.last_segment);
-        }
-        let outcome = self.decoder.step(token, decide)?;
-        drafting.1.push(outcome.reach);
-        Ok(outcome.segment)
-    }
-
     /// Notes that a token was decided at full depth.
     fn full(&self, said: &mut Generation, token: u32) {
         said.tokens.push(token);
@@ -128,17 +124,46 @@ impl<'s> Model<'s> {
     }
 }
 
-/// Drafts with a sampler, and notes how far each step reached.
-struct Drafting<'d, 's>(&'d mut Sampler<'s>, &'d mut Vec<u16>);
+/// What tokens cost in energy, summed up.
+struct Spending {
+    metering: Metering,
+    /// Whether exits are asked.
+    asks: bool,
+    /// Tokens before the newest step.
+    context: u64,
+    /// Unknown once the meter did not know one step's.
+    mj: Option<f64>,
+}
 
-impl Drafter for Drafting<'_, '_> {
-    fn draft(&mut self, logits: &[f32], drafts: &[u32]) -> u32 {
-        self.0.draft(logits, drafts)
+impl Spending {
+    /// Starts at nothing.
+    fn start(&mut self) {
+        self.metering.start();
+        self.mj = Some(0.0);
     }
 
-    fn stepped(&mut self, outcome: &Outcome, _: bool, _: Duration) -> Option<Microjoules> {
-        self.1.push(outcome.reach);
-        None
+    fn add(&mut self, outcome: &Outcome, asks: bool, elapsed: Duration) -> Option<Microjoules> {
+        let energy = self.metering.token(outcome, asks, self.context, elapsed).ok();
+        self.mj = self.mj.zip(energy).map(|(sum, energy)| sum + energy.0 as f64 / 1e3);
+        energy
+    }
+}
+
+/// Drafts with a sampler, and notes how far each step reached and what it cost.
+struct Steps<'d, 's> {
+    sampler: &'d mut Sampler<'s>,
+    reach: &'d mut Vec<u16>,
+    spending: &'d mut Spending,
+}
+
+impl Drafter for Steps<'_, '_> {
+    fn draft(&mut self, logits: &[f32], drafts: &[u32]) -> u32 {
+        self.sampler.draft(logits, drafts)
+    }
+
+    fn stepped(&mut self, outcome: &Outcome, asks: bool, elapsed: Duration) -> Option<Microjoules> {
+        self.reach.push(outcome.reach);
+        self.spending.add(outcome, asks, elapsed)
     }
 }
 
@@ -160,6 +185,7 @@ impl Runner for Model<'_> {
         let mut memory = std::mem::take(&mut self.sampler_memory);
         let mut sampler = Sampler::new(self.sampling, vocab_size, &mut memory);
         sampler.see(prompt);
+        self.spending.start();
         let start = Instant::now();
         if let Depth::Verified(rounds) = &mut self.depth {
             rounds.begin_sequence();
@@ -167,8 +193,15 @@ impl Runner for Model<'_> {
         let (mut exit, mut reach) = (self.last_segment, vec![self.last_segment]);
         while said.tokens.len() < most {
             if let Some(last) = said.tokens.last() {
+                self.spending.context = u64::from(self.decoder.position());
                 let room = most - said.tokens.len() - 1;
-                exit = self.step(*last, room, &decide, &mut Drafting(&mut sampler, &mut reach))?;
+                let (sampler, reach) = (&mut sampler, &mut reach);
+                let mut steps = Steps { sampler, reach, spending: &mut self.spending };
+                if let Depth::Verified(rounds) = &mut self.depth {
+                    rounds.step(&mut self.decoder, *last, room, &mut steps)?;
+                } else {
+                    exit = step(&mut self.decoder, *last, &decide, &mut steps)?.segment;
+                }
             }
             let next = sampler.choose(self.decoder.logits());
             if let Depth::Verified(rounds) = &self.depth {
@@ -185,6 +218,7 @@ impl Runner for Model<'_> {
             }
         }
         said.seconds = start.elapsed().as_secs_f64();
+        said.energy_mj = self.spending.mj;
         if let Depth::Verified(rounds) = &mut self.depth {
             said.drafts = rounds.end_sequence();
         }
@@ -203,6 +237,7 @@ impl Runner for Model<'_> {
         let isa = self.session.isa();
         let mut predicted = self.start(prompt)?;
         let decide = self.depth.decision(prompt.len() as u32, continuation.len() as u32);
+        self.spending.start();
         let start = Instant::now();
         let logits = self.decoder.logits();
         let mut log_probability = -negative_log_likelihood(logits, *first as usize);
@@ -221,7 +256,10 @@ impl Runner for Model<'_> {
             Pace::Chunks => {}
             Pace::Tokens => {
                 for (token, next) in fed.1.iter().zip(&continuation[1..]) {
+                    let (started, asks) = (Instant::now(), self.spending.asks);
+                    self.spending.context = u64::from(self.decoder.position());
                     let outcome = self.decoder.step(*token, &decide)?;
+                    self.spending.add(&outcome, asks, started.elapsed());
                     let logits = self.decoder.logits();
                     log_probability -= negative_log_likelihood(logits, *next as usize);
                     predicted.tokens.push(isa.argmax(logits) as u32);
@@ -231,8 +269,22 @@ impl Runner for Model<'_> {
             }
         }
         predicted.seconds = start.elapsed().as_secs_f64();
+        predicted.energy_mj = self.spending.mj.filter(|_| self.pace == Pace::Tokens);
         Ok(Scored { log_probability, predicted })
     }
+}
+
+/// Feeds a token that may leave early.
+fn step(
+    decoder: &mut Decoder<'_>,
+    token: u32,
+    decide: &(impl Fn(Probed) -> bool + Sync),
+    steps: &mut Steps<'_, '_>,
+) -> Result<Outcome> {
+    let (started, asks) = (Instant::now(), steps.spending.asks);
+    let outcome = decoder.step(token, decide)?;
+    steps.stepped(&outcome, asks, started.elapsed());
+    Ok(outcome)
 }
 
 /// `ln Σ exp(logit) - logit[next]`, in f64.
@@ -258,9 +310,12 @@ mod tests {
 
     fn with_demo(check: impl FnOnce(&mut Model<'_>)) {
         let source = source(None, Demo::Transformer).unwrap();
-        let session = Flags::parse_from([""]).decode.open(&source).unwrap();
+        let flags = Flags::parse_from(["", "--meter", "model"]);
+        let session = flags.decode.open(&source).unwrap();
+        let metering = flags.decode.metering(&session).unwrap();
         let mut memory = session.memory();
-        check(&mut Model::new(&session, &mut memory, 1.0, (Depth::Full, Pace::Chunks)).unwrap());
+        let manner = Manner { depth: Depth::Full, pace: Pace::Chunks, metering };
+        check(&mut Model::new(&session, &mut memory, 1.0, manner).unwrap());
     }
 
     #[test]
@@ -275,6 +330,7 @@ mod tests {
             let prompt = [5, 90, 300, 12];
             let generated = runner.generate(&prompt, 12, &mut |_| false).unwrap();
             assert_eq!(generated.tokens.len(), 12, "{generated:?}");
+            assert!(generated.energy_mj > Some(0.0), "by the model: {generated:?}");
             let scored = runner.score(&prompt, &generated.tokens).unwrap();
             assert_eq!(scored.predicted.tokens, generated.tokens, "greedy in both");
             let last = runner.last_segment;

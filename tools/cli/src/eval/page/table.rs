@@ -5,18 +5,20 @@ use std::fmt::Write;
 use super::{ModeReport, Report, number};
 use crate::page::{escape, percent};
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 13] = [
     "mode",
     "state",
     "classifier",
     "threshold",
     "accuracy",
     "agreement",
+    "drafts right",
     "depth",
     "bytes saved",
     "FLOPs saved",
     "time saved",
     "tok/s",
+    "mJ/token",
 ];
 
 /// Text in these columns; numbers in the others.
@@ -33,22 +35,46 @@ pub(super) fn table(report: &Report) -> String {
         html += &row(mode);
     }
     html += "</tbody>\n</table></div>\n";
-    html + &scores(report)
+    html + &places(report) + &energy(report) + &scores(report)
+}
+
+/// Of drafts, how many were right, by their place in a round.
+fn places(report: &Report) -> String {
+    let drafting = report.modes.iter().filter(|mode| !mode.acceptance_by_place.is_empty());
+    let line = |mode: &ModeReport| {
+        let shares: Vec<String> = mode.acceptance_by_place.iter().copied().map(percent).collect();
+        format!(
+            "<p class=\"note\">Drafts that were right, by their place in a round: {}. One behind a wrong one is wrong.</p>\n",
+            shares.join(", ")
+        )
+    };
+    drafting.map(line).collect()
+}
+
+fn energy(report: &Report) -> String {
+    match report.conditions.energy_source {
+        "" => String::new(),
+        "model" => "<p class=\"note\">Energy is modelled, not measured.</p>\n".into(),
+        source => format!("<p class=\"note\">Energy is measured: {}.</p>\n", escape(source)),
+    }
 }
 
 fn row(report: &ModeReport) -> String {
     let mode = &report.mode;
     let text = |text: Option<&str>| escape(text.unwrap_or("–"));
     let words = [escape(&mode.exit), text(mode.state.as_deref()), text(mode.classifier.as_deref())];
+    let or_dash = |number: Option<String>| number.unwrap_or_else(|| "–".into());
     let numbers = [
-        mode.threshold.map_or_else(|| "–".into(), number),
+        or_dash(mode.threshold.map(number)),
         percent(report.accuracy),
         percent(report.agreement),
+        or_dash(report.acceptance.map(percent)),
         percent(report.depth_mean),
         percent(report.bytes_saved),
         percent(report.flops_saved),
         percent(report.time_saved),
         format!("{:.1}", report.tokens_per_s),
+        or_dash(report.energy_mj_per_token.map(|mj| format!("{mj:.3}"))),
     ];
     let mut html = String::from("<tr>");
     for word in words {

@@ -26,6 +26,7 @@ fn measured(mode: Mode, boldness: f64, hurt: f64) -> ModeReport {
         acceptance: None,
         acceptance_by_place: Vec::new(),
         time_saved: 0.33 * boldness,
+        energy_mj_per_token: Some(880.0 - 300.0 * boldness),
         tokens_per_exit: vec![early, middle, 200, 2000 - 200 - early - middle],
         tokens_per_s: 41.0 / (1.0 - 0.33 * boldness),
         scores: [("exact", 0.412), ("f1", 0.487)].into(),
@@ -63,6 +64,7 @@ fn report() -> Report {
         machine: "Jetson Orin Nano".into(),
         isa: "neon-dotprod",
         threads: 6,
+        energy_source: "ina3221",
     };
     let (task, accuracy_is) = ("triviaqa", "exact");
     Report { task, n: 1000, accuracy_is, modes, oracle: Some(oracle), prompts_cut: 0, conditions }
