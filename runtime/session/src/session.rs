@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use dynamax_bundle::Bundle;
+use dynamax_bundle::{Bundle, Tensor};
 use dynamax_engine::decoder::Crew;
 use dynamax_engine::model::fit;
 use dynamax_engine::{Decoder, Device, Line, Loaded, Model, Settings, Team, sample};
@@ -45,6 +45,38 @@ pub struct Options {
     pub contents: Contents,
 }
 
+/// Rows that waited are compared with what they had said, together.
+const SERVICE_HEAD_ROWS: u32 = 16;
+
+impl Options {
+    /// As a service on a device opens bundles: for a context, and for drafts where exits are verified.
+    #[must_use]
+    pub fn of_service(context: Option<u32>, drafts: Option<u32>) -> Self {
+        Self { context, drafts, head_rows: Some(SERVICE_HEAD_ROWS), ..Self::default() }
+    }
+
+    /// What is planned for a bundle.
+    #[must_use]
+    pub fn settings(&self, bundle: &Bundle<'_>) -> Settings {
+        let mut settings = settings(bundle, self.context, self.rows);
+        settings.head_rows = self.head_rows.map_or(1, |rows| rows.clamp(1, settings.max_rows));
+        settings.with_drafts(self.drafts.unwrap_or(0))
+    }
+
+    /// Bytes that the plan of a bundle needs, known from its header alone.
+    ///
+    /// # Errors
+    ///
+    /// A Program that is unsound; more bytes than [`Self::memory_bytes`].
+    pub fn planned_bytes(&self, bundle: &Bundle<'_>) -> Result<u64> {
+        let program = bundle.program_buf()?;
+        let weights_bytes = program.tensors.iter().filter_map(Tensor::stored_bytes).sum();
+        let limit = self.memory_bytes.unwrap_or(u64::MAX);
+        let context_max = bundle.meta().context_max;
+        Ok(fit(&program, weights_bytes, context_max, self.settings(bundle), limit)?)
+    }
+}
+
 /// A bundle with its plan.
 #[derive(Debug)]
 pub struct Session<'b> {
@@ -73,16 +105,12 @@ impl<'b> Session<'b> {
             Contents::Unverified => source.bundle()?,
         };
         let program = bundle.program_buf().with_context(|| source.path().display().to_string())?;
-        let mut settings = settings(&bundle, options.context, options.rows);
-        settings.head_rows = options.head_rows.map_or(1, |rows| rows.clamp(1, settings.max_rows));
-        let settings = settings.with_drafts(options.drafts.unwrap_or(0));
-        let (meta, section) = (bundle.meta(), |index: u16| bundle.section(index.into()));
-        if let Some(limit) = options.memory_bytes {
-            let weights_bytes =
-                program.tensors.iter().filter_map(dynamax_bundle::Tensor::stored_bytes).sum();
-            fit(&program, weights_bytes, meta.context_max, settings, limit)?;
+        let section = |index: u16| bundle.section(index.into());
+        if options.memory_bytes.is_some() {
+            options.planned_bytes(&bundle)?;
         }
-        let loaded = Loaded::new(program, section, meta.context_max, settings);
+        let context_max = bundle.meta().context_max;
+        let loaded = Loaded::new(program, section, context_max, options.settings(&bundle));
         let loaded = loaded.with_context(|| source.path().display().to_string())?;
         let threads = options.threads.map_or_else(machine::default_threads, NonZeroUsize::get);
         let team = (threads > 1)

@@ -98,7 +98,7 @@ fn report(path: &Path, settled: &Settled, ready: &Ready) -> Result<Report> {
         key: ready.signature.map(|signature| signature.key.to_string()),
         counter: ready.signature.map(|signature| signature.counter),
         signature_required: config.trust.require_signature,
-        context: dynamax_session::settings(&bundle, config.model.context, None).context,
+        context: settled.options().settings(&bundle).context,
         planned_bytes: ready.planned_bytes,
         memory_bytes: settled.memory_bytes,
         threads: settled.threads.map_or(here, std::num::NonZeroUsize::get),

@@ -4,10 +4,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use dynamax_bundle::{Bundle, PublicKey, Signature, Tensor, check_trust};
+use dynamax_bundle::{PublicKey, Signature, check_trust};
 use dynamax_config::{Board, DeviceConfig, ExitMode, Profile, show_bytes};
-use dynamax_engine::model::fit;
-use dynamax_session::{Contents, Options, Source, keys, profiles, settings};
+use dynamax_session::{Contents, Options, Source, keys, profiles};
 use dynamax_slots::{Directory, Slot, Slots, Start};
 
 use crate::backend;
@@ -68,15 +67,16 @@ impl Settled {
     pub(crate) fn options(&self) -> Options {
         Options {
             threads: self.threads,
-            context: self.config.model.context,
             memory_bytes: self.memory_bytes,
             contents: Contents::Unverified,
-            // Rows that waited are compared with what they had said, together.
-            head_rows: Some(16),
-            drafts: (self.config.exit.mode == ExitMode::Verified)
-                .then_some(self.config.exit.draft_length),
-            ..Options::default()
+            ..Options::of_service(self.config.model.context, self.drafts())
         }
+    }
+
+    /// Drafts that are planned for, where exits are verified.
+    pub(crate) fn drafts(&self) -> Option<u32> {
+        let exit = &self.config.exit;
+        (exit.mode == ExitMode::Verified).then_some(exit.draft_length)
     }
 }
 
@@ -168,20 +168,12 @@ pub(crate) fn admit(
         bundle.signature().copied()
     };
     // Before a large file is hashed: this is read from its header alone.
-    let planned_bytes = plan(settled, &bundle).with_context(path)?;
+    let planned_bytes = settled.options().planned_bytes(&bundle).with_context(|| {
+        let limit = show_bytes(settled.memory_bytes.unwrap_or(u64::MAX));
+        format!("{}: does not fit into [device] memory, {limit}", path())
+    })?;
     source.verified()?;
     Ok((signature, planned_bytes))
-}
-
-/// Bytes that the plan of a bundle needs, if it fits.
-fn plan(settled: &Settled, bundle: &Bundle<'_>) -> Result<u64> {
-    let program = bundle.program_buf()?;
-    let weights_bytes = program.tensors.iter().filter_map(Tensor::stored_bytes).sum();
-    let settings = settings(bundle, settled.config.model.context, None);
-    let limit = settled.memory_bytes.unwrap_or(u64::MAX);
-    let context_max = bundle.meta().context_max;
-    fit(&program, weights_bytes, context_max, settings, limit)
-        .with_context(|| format!("does not fit into [device] memory, {}", show_bytes(limit)))
 }
 
 /// Where the configuration is, by default.

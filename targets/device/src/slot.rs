@@ -95,6 +95,7 @@ struct Status {
     report: Report,
     memory_bytes: Option<u64>,
     context: Option<u32>,
+    drafts: Option<u32>,
 }
 
 fn status(folder: &Path, settled: Option<&Settled>, json: bool) -> Result<()> {
@@ -108,6 +109,7 @@ fn status(folder: &Path, settled: Option<&Settled>, json: bool) -> Result<()> {
         report,
         memory_bytes: settled.and_then(|settled| settled.memory_bytes),
         context: settled.and_then(|settled| settled.config.model.context),
+        drafts: settled.and_then(Settled::drafts),
     };
     println!("{}", serde_json::to_string(&status).context("the report")?);
     Ok(())

@@ -51,6 +51,17 @@ fn a_reload_of_something_worse_changes_nothing() {
 }
 
 #[test]
+fn what_is_checked_is_what_is_planned_at_the_start() {
+    for more in ["", "[exit]\nmode = \"verified\"\ndraft_length = 8\n"] {
+        let board = Board::new(more);
+        let checked: Value =
+            serde_json::from_slice(&board.run(&["--check", "--json"]).stdout).unwrap();
+        let planned = board.start().metric("planned_bytes");
+        assert_eq!(checked["planned_bytes"].as_f64(), Some(planned), "to the byte, with {more:?}");
+    }
+}
+
+#[test]
 fn a_bundle_on_trial_that_cannot_run_gives_way() {
     let board = Board::new("");
     drop(board.start());

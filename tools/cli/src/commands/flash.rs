@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use dynamax_config::Bytes;
+use dynamax_session::Options;
 use dynamax_slots::{Directory, Report, SlotError, Slots};
 use serde::Serialize;
 
@@ -157,10 +158,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// What the device allows a bundle.
-struct Limits {
-    memory_bytes: Option<u64>,
-    context: Option<u32>,
-}
+struct Limits(Options);
 
 impl Limits {
     fn of(arguments: &Arguments) -> Result<Self> {
@@ -168,12 +166,12 @@ impl Limits {
             Some(name) => Some(crate::board::usable_bytes(&crate::board::named(name)?)?),
             None => arguments.memory.map(|memory| memory.0),
         };
-        Ok(Self { memory_bytes, context: arguments.context })
+        Ok(Self(Options { memory_bytes, ..Options::of_service(arguments.context, None) }))
     }
 
     /// Bytes that the bundle's plan needs, if it fits.
     fn check(&self, parcel: &Parcel) -> Result<u64> {
-        parcel.plan(self.context, self.memory_bytes.unwrap_or(u64::MAX)).map_err(no)
+        parcel.plan(&self.0).map_err(no)
     }
 }
 

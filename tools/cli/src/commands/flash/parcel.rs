@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use dynamax_bundle::{Tensor, check_trust};
-use dynamax_engine::model::fit;
-use dynamax_session::{Source, keys};
+use dynamax_bundle::check_trust;
+use dynamax_session::{Options, Source, keys};
 use dynamax_slots::{Disk, Image, Slots};
 
 use super::Done;
@@ -42,14 +41,9 @@ impl Parcel {
         Ok(Self { source, image, may_be_older })
     }
 
-    /// Bytes that its plan needs, if they are at most `limit`.
-    pub(super) fn plan(&self, context: Option<u32>, limit: u64) -> Result<u64> {
-        let bundle = self.source.bundle()?;
-        let program = bundle.program_buf()?;
-        let weights_bytes = program.tensors.iter().filter_map(Tensor::stored_bytes).sum();
-        let settings = dynamax_session::settings(&bundle, context, None);
-        let context_max = bundle.meta().context_max;
-        let needed = fit(&program, weights_bytes, context_max, settings, limit);
+    /// Bytes that its plan needs, if they are not too many.
+    pub(super) fn plan(&self, options: &Options) -> Result<u64> {
+        let needed = options.planned_bytes(&self.source.bundle()?);
         needed.with_context(|| format!("{} does not fit onto the device", self.shown()))
     }
 

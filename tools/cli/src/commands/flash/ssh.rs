@@ -44,6 +44,8 @@ pub(super) struct Status {
     memory_bytes: Option<u64>,
     #[serde(default)]
     context: Option<u32>,
+    #[serde(default)]
+    drafts: Option<u32>,
 }
 
 /// The first line of `dynamaxd slot receive`.
@@ -168,7 +170,7 @@ impl Host {
             return self.status_of_dynamaxd();
         }
         let report = Report::of(&self.slots())?;
-        Ok(Status { report, memory_bytes: None, context: None })
+        Ok(Status { report, memory_bytes: None, context: None, drafts: None })
     }
 
     fn status_of_dynamaxd(&self) -> Result<Status> {
@@ -232,9 +234,12 @@ impl Host {
     /// Asks the device what it allows, where flags do not say it, and sends.
     fn check_and_send(&self, parcel: &Parcel, limits: &mut Limits, reset: bool) -> Result<Done> {
         let status = if reset { None } else { Some(self.status_of_dynamaxd()?) };
-        limits.memory_bytes =
-            limits.memory_bytes.or(status.as_ref().and_then(|status| status.memory_bytes));
-        limits.context = limits.context.or(status.and_then(|status| status.context));
+        if let Some(status) = status {
+            let options = &mut limits.0;
+            options.memory_bytes = options.memory_bytes.or(status.memory_bytes);
+            options.context = options.context.or(status.context);
+            options.drafts = status.drafts;
+        }
         let planned_bytes = limits.check(parcel)?;
         self.send(parcel, reset, planned_bytes)
     }
