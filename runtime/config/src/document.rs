@@ -157,12 +157,13 @@ impl<'d> Section<'d> {
         {
             Some(integer) if range.contains(&integer) => Ok(Some(integer)),
             _ => {
-                let problem = format!(
-                    "is {}: {} to {} are possible",
-                    self.shown(value),
-                    range.start(),
-                    range.end()
-                );
+                let shown = self.shown(value);
+                let figure = |bound: &u32| match shown.starts_with("0x") {
+                    true => format!("{bound:#04x}"),
+                    false => bound.to_string(),
+                };
+                let (least, most) = (figure(range.start()), figure(range.end()));
+                let problem = format!("is {shown}: {least} to {most} are possible");
                 Err(self.error(Kind::Range, key, Some(&value.span()), problem))
             }
         }
@@ -178,7 +179,10 @@ impl<'d> Section<'d> {
         let number = match value.get_ref() {
             DeValue::Float(float) => float.as_str().parse().unwrap_or(f64::NAN),
             DeValue::Integer(integer) => integer.as_str().parse().unwrap_or(f64::NAN),
-            _ => return Err(self.wrong(key, value, "a number")),
+            _ => {
+                let wanted = format!("a number from {} to {}", range.start(), range.end());
+                return Err(self.wrong(key, value, &wanted));
+            }
         };
         if range.contains(&number) {
             return Ok(Some(number));

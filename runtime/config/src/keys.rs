@@ -37,8 +37,8 @@ pub const KEYS: &[Key] = &[
     key("device", "memory", "the board's, less what it reserves", "bytes, like \"3.5 GiB\"", "most that a model may take"),
     key("model", "slots", "\"/var/lib/dynamax\"", "a folder", "where the slots A and B lie"),
     key("model", "context", "the bundle's", "1 to 16777216", "tokens of context to plan for"),
-    key("budget", "energy_per_token", "no budget", "energy above zero, like \"900 mJ\"", "mean energy of a token over the window"),
-    key("budget", "latency_per_token", "no deadline", "time above zero, like \"120 ms\"", "deadline of each token"),
+    key("budget", "energy_per_token", "no budget", "energy above zero, at most 1 kJ, like \"900 mJ\"", "mean energy of a token over the window"),
+    key("budget", "latency_per_token", "no deadline", "time above zero, at most an hour, like \"120 ms\"", "deadline of each token"),
     key("budget", "window", "64", "8 to 1024", "tokens over which the mean is kept"),
     key("budget", "sacrifice", "[\"agreement\", \"latency\", \"energy\"]", "the three words, each once", "what gives way when not all can be kept, the first first"),
     key("exit", "mode", "\"budget\"", "`off`, `fixed`, `budget`, `verified`", "who decides where a token leaves; `verified`: tokens that leave are drafts, and all are those of full depth"),
@@ -76,6 +76,11 @@ pub(crate) fn sections() -> Vec<&'static str> {
 /// The names of a section's keys.
 pub(crate) fn of(section: &str) -> Vec<&'static str> {
     KEYS.iter().filter(|key| key.section == section).map(|key| key.name).collect()
+}
+
+/// The section of a key.
+pub(crate) fn section_of(name: &str) -> Option<&'static str> {
+    KEYS.iter().find(|key| key.name == name).map(|key| key.section)
 }
 
 /// All keys as Markdown tables: what `docs/device-toml.md` holds.

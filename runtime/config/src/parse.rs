@@ -73,10 +73,10 @@ impl DeviceConfig {
     /// The first thing that is wrong with it.
     pub fn from_text(file: &str, text: &str) -> Result<Self, ConfigError> {
         let document = Document::parse(file, text)?;
-        document.only(&keys::sections())?;
+        document.only(&keys::sections()).map_err(told_where)?;
         let section = |name| {
             let section = document.section(name)?;
-            section.only(&keys::of(name))?;
+            section.only(&keys::of(name)).map_err(told_where)?;
             Ok::<_, ConfigError>(section)
         };
         let config = Self {
@@ -91,6 +91,14 @@ impl DeviceConfig {
         check::relations(&config, &document)?;
         Ok(config)
     }
+}
+
+/// A key that stands in the wrong section is known in another.
+fn told_where(error: ConfigError) -> ConfigError {
+    let name = error.key.rsplit(' ').next().unwrap_or_default();
+    let Some(home) = keys::section_of(name) else { return error };
+    let problem = format!("is a key of [{home}]: write it below that line");
+    ConfigError { problem, ..error }
 }
 
 fn device(section: Section<'_>) -> Result<Device, ConfigError> {
@@ -223,19 +231,21 @@ fn path(section: Section<'_>, key: &str) -> Result<Option<PathBuf>, ConfigError>
     Ok(section.text(key)?.map(PathBuf::from))
 }
 
-/// Energy that is more than none: a budget of zero could never be kept.
+/// Energy that is more than none, and no more than the governor counts with: a budget of zero could never be kept.
 fn some_energy(text: &str) -> Result<Microjoules, QuantityError> {
     energy(text).and_then(|energy| match energy {
         Microjoules(0) => Err(none(text, "900 mJ")),
-        _ => Ok(energy),
+        Microjoules(1..=1_000_000_000) => Ok(energy),
+        _ => Err(QuantityError(format!("is \"{text}\": a kilojoule is the most for a token"))),
     })
 }
 
-/// Time that is more than none.
+/// Time that is more than none, and no more than the governor counts with.
 fn some_time(text: &str) -> Result<Microseconds, QuantityError> {
     time(text).and_then(|time| match time {
         Microseconds(0) => Err(none(text, "120 ms")),
-        _ => Ok(time),
+        Microseconds(1..=3_600_000_000) => Ok(time),
+        _ => Err(QuantityError(format!("is \"{text}\": an hour is the most for a token"))),
     })
 }
 

@@ -125,8 +125,10 @@ fn base_units(text: &str, units: Units, example: &str) -> Result<f64, QuantityEr
     let same = |name: &str| name == unit || (units == BYTES && name.eq_ignore_ascii_case(unit));
     let Some((_, one)) = units.iter().find(|(name, _)| same(name)) else {
         let names: Vec<_> = units.iter().map(|(name, _)| *name).collect();
+        let is_cased = names.iter().any(|name| name.eq_ignore_ascii_case(unit));
+        let hint = if is_cased { " (letter case matters)" } else { "" };
         return Err(refused(&format!(
-            "where \"{unit}\" is none of the units {}",
+            "where \"{unit}\" is none of the units {}{hint}",
             names.join(", ")
         )));
     };
@@ -183,7 +185,8 @@ mod tests {
             ("mJ", "does not begin with a number"),
             ("NaN mJ", "does not begin with a number"),
             ("-1 mJ", "negative"),
-            ("1 MJ", "none of the units mJ, J, uJ, µJ, kJ"),
+            ("1 MJ", "none of the units mJ, J, uJ, µJ, kJ (letter case matters):"),
+            ("1 W", "none of the units mJ, J, uJ, µJ, kJ:"),
             ("1e30 J", "too large"),
             ("", "does not begin with a number"),
         ];

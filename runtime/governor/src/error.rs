@@ -49,7 +49,7 @@ pub enum GovernorError {
         /// Tokens given.
         found: usize,
     },
-    /// A budget of zero.
+    /// A budget of zero, or of more than a kilojoule.
     Budget,
     /// A deadline of zero, or longer than an hour.
     Deadline,
@@ -121,7 +121,7 @@ impl fmt::Display for GovernorError {
             }
             Self::Budget => write!(
                 f,
-                "the energy budget is zero, which nothing can keep: write one like \"900 mJ\""
+                "the energy budget is zero, or more than a kilojoule: write one like \"900 mJ\""
             ),
             Self::Deadline => {
                 write!(f, "the deadline is zero, or longer than an hour: write one like \"120 ms\"")

@@ -83,6 +83,9 @@ impl core::error::Error for MeterFault {}
 /// Fewer equal samples than this may be chance, however slowly they come.
 const FEWEST_EQUAL: u32 = 64;
 
+/// No processor draws this: a counter that says so was set back.
+const MOST_COUNTED: Milliwatts = Milliwatts(10_000_000);
+
 /// What a meter can plausibly answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plausible {
@@ -211,19 +214,7 @@ impl Integrator {
             if at <= before {
                 return;
             }
-            if power == earlier {
-                self.equal = self.equal.saturating_add(1);
-            } else {
-                (self.equal, self.equal_since) = (0, at);
-            }
-            let repeated_for = at.since(self.equal_since);
-            if self.equal >= FEWEST_EQUAL && repeated_for >= self.plausible.frozen_after {
-                if self.fault != Some(MeterFault::Frozen) {
-                    let equal = self.equal;
-                    self.fail(MeterFault::Frozen);
-                    // The next equal sample is one more of the same.
-                    self.equal = equal;
-                }
+            if self.is_frozen(at, power == earlier) {
                 self.last = Some((at, power));
                 return;
             }
@@ -240,17 +231,44 @@ impl Integrator {
         self.last = Some((at, power));
     }
 
-    /// Adds a counter's step: energy that a meter counted itself.
+    /// Adds a counter's step: energy that a meter counted itself. A counter that stands still repeats itself.
     pub fn add_energy(&mut self, at: Microseconds, energy: Microjoules) {
+        let mut power = Milliwatts(0);
         if let Some((before, _)) = self.last {
             let elapsed = at.since(before).0.max(1);
+            let milliwatts = u128::from(energy.0) * 1000 / u128::from(elapsed);
+            power = Milliwatts(u32::try_from(milliwatts).unwrap_or(u32::MAX));
+            if power > MOST_COUNTED {
+                return self.fail(MeterFault::Nonsense);
+            }
+            if self.is_frozen(at, energy.0 == 0) {
+                self.last = Some((at, power));
+                return;
+            }
             self.nanojoules += u128::from(energy.0) * 1000;
-            let power = u128::from(energy.0) * 1000 / u128::from(elapsed);
-            self.last = Some((at, Milliwatts(u32::try_from(power).unwrap_or(u32::MAX))));
         } else {
-            self.last = Some((at, Milliwatts(0)));
+            self.equal_since = at;
         }
         self.fault = None;
+        self.last = Some((at, power));
+    }
+
+    /// Counts samples that are as the one before, and notices when they have been for too long.
+    fn is_frozen(&mut self, at: Microseconds, is_equal: bool) -> bool {
+        if !is_equal {
+            (self.equal, self.equal_since) = (0, at);
+            return false;
+        }
+        self.equal = self.equal.saturating_add(1);
+        let repeated_for = at.since(self.equal_since);
+        let is_frozen = self.equal >= FEWEST_EQUAL && repeated_for >= self.plausible.frozen_after;
+        if is_frozen && self.fault != Some(MeterFault::Frozen) {
+            let equal = self.equal;
+            self.fail(MeterFault::Frozen);
+            // The next equal sample is one more of the same.
+            self.equal = equal;
+        }
+        is_frozen
     }
 
     /// Where it stood at the last sample.
@@ -380,5 +398,18 @@ mod tests {
             (Microjoules(50_000), Milliwatts(5000)),
             "5 W for 10 ms"
         );
+    }
+
+    #[test]
+    fn a_counter_that_was_set_back_talks_nonsense() {
+        let mut sum = integrator();
+        sum.add_energy(Microseconds(0), Microjoules(0));
+        let before = sum.last();
+        // 200 kJ in 10 ms: it began anew, and was taken to have wrapped around.
+        sum.add_energy(Microseconds(10 * MS), Microjoules(200_000_000_000));
+        assert_eq!(sum.last().since(&before), Err(MeterFault::Nonsense), "20 MW");
+        sum.add_energy(Microseconds(20 * MS), Microjoules(50_000));
+        let back = sum.last();
+        assert_eq!((back.fault, back.energy), (None, Microjoules(0)), "it counts from here");
     }
 }

@@ -19,7 +19,7 @@ impl Governor {
         if deadline_us.is_some_and(|deadline| full_us > deadline as f32) {
             limits.gives_way.add(Events::LATENCY_GIVES_WAY);
         }
-        if self.budget_uj().is_some_and(|budget| self.window.mean_uj() > budget * 1.005) {
+        if self.budget_uj().is_some() && self.window.is_over() {
             limits.gives_way.add(Events::ENERGY_GIVES_WAY);
         }
         self.last = super::Allowed {

@@ -20,7 +20,7 @@ const CHANCE: f32 = 0.2;
 const SURPRISE_RATE: f32 = 1.0 / 16.0;
 
 /// Windows over which a text's habit is learned: savings are worth making only for what comes before they are forgotten.
-const HABIT_WINDOWS: f32 = 8.0;
+const HABIT_WINDOWS: f32 = 12.0;
 
 /// Tokens without a measurement after which the meter counts as broken, and with one after which it counts as whole.
 const FAULT_AFTER: u8 = 4;

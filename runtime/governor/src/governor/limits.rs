@@ -7,16 +7,15 @@ use crate::decision::Decision;
 use crate::event::Events;
 use crate::mode::Cause;
 
-/// What a token aims at while the window has savings, over the budget.
-const CARRY: f32 = 1.02;
+/// What a token aims at while the window has savings, over the budget: some of them leave the window before they are needed.
+const CARRY: f32 = 1.05;
 
 /// Share of the window's energy that waiting rows may be worth.
 const WAITING_SHARE: f32 = 0.03;
 
-/// How much of what this part of the text needs beyond its habit is thought to last, and how much less over a whole window: a hard
-/// part that has begun may end before the look does.
-const LASTS: f32 = 0.9;
-const FADES: f32 = 0.5;
+/// Tokens over which half of what this part of the text needs beyond its habit is thought to last: a hard part that has begun may
+/// end before the look does. In tokens, because texts do not know the window.
+const LASTS: f32 = 160.0;
 
 /// Tokens that a conflict must be over before the mode says so.
 const CONFLICT_HOLDS: u8 = 8;
@@ -72,7 +71,7 @@ impl Governor {
         let steady = self.position_in(&levels, budget * CARRY) + self.habit;
         // Where what is left is not enough for that, by what this part of the text costs.
         let need = |(ahead, share): (f32, f32)| {
-            let lasting = self.habit + (self.bias - self.habit) * (LASTS - FADES * ahead);
+            let lasting = self.habit + (self.bias - self.habit) / (1.0 + ahead / LASTS);
             self.position_in(&levels, share) + lasting
         };
         let urgent = self.window.shares_uj().map(need).fold(f32::NEG_INFINITY, f32::max);
@@ -185,7 +184,7 @@ impl Governor {
             true => self.conflict_left.saturating_sub(1),
         };
         let end = self.model.count() - 1;
-        let is_over = self.budget_uj().is_some_and(|budget| self.window.mean_uj() > budget * 1.005);
+        let is_over = self.budget_uj().is_some() && self.window.is_over();
         let is_binding = self.position > 0.0
             || limits.deepest < end
             || self.budget_uj().is_some_and(|budget| costs.steady_uj[end] > budget);

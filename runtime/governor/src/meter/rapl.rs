@@ -2,6 +2,9 @@
 //!
 //! `/sys/class/powercap/intel-rapl:N` is a package, `intel-rapl:N:M` a part of it. A package does not contain its memory, so that
 //! parts named "dram" are added. Counters wrap around at `max_energy_range_uj`. Since 2020 only root may read them.
+//!
+//! A processor that runs draws power: while the counter of any package stands still, nothing has been measured. What others counted
+//! meanwhile is kept until it moves.
 
 use std::format;
 use std::path::{Path, PathBuf};
@@ -15,11 +18,16 @@ use crate::units::{Microjoules, Microseconds};
 
 /// Packages and their memory, added up.
 #[derive(Debug)]
-pub struct Rapl(Vec<Counter>);
+pub struct Rapl {
+    counters: Vec<Counter>,
+    /// What was counted while a package stood still.
+    kept_uj: u64,
+}
 
 #[derive(Debug)]
 struct Counter {
     file: NumberFile,
+    is_package: bool,
     range_uj: u64,
     last_uj: Option<u64>,
 }
@@ -43,7 +51,7 @@ impl Rapl {
                     .into(),
             );
         }
-        Ok(Self(counters))
+        Ok(Self { counters, kept_uj: 0 })
     }
 }
 
@@ -66,7 +74,8 @@ fn open(folder: &Path) -> Result<Counter, String> {
     })?;
     let range =
         number(&folder.join("max_energy_range_uj")).and_then(|range| u64::try_from(range).ok());
-    Ok(Counter { file, range_uj: range.unwrap_or(u64::from(u32::MAX)), last_uj: None })
+    let is_package = text(&folder.join("name")).is_some_and(|name| name.starts_with("package"));
+    Ok(Counter { file, is_package, range_uj: range.unwrap_or(u64::from(u32::MAX)), last_uj: None })
 }
 
 impl Counter {
@@ -89,9 +98,15 @@ impl Meter for Rapl {
     }
 
     fn sample(&mut self, _now: Microseconds) -> Result<Draw, MeterFault> {
-        let mut sum = 0;
-        for counter in &mut self.0 {
-            sum += counter.step()?;
+        let (mut sum, mut is_still) = (core::mem::take(&mut self.kept_uj), false);
+        for counter in &mut self.counters {
+            let step = counter.step()?;
+            sum += step;
+            is_still |= counter.is_package && step == 0;
+        }
+        if is_still {
+            self.kept_uj = sum;
+            return Ok(Draw::Energy(Microjoules(0)));
         }
         Ok(Draw::Energy(Microjoules(sum)))
     }

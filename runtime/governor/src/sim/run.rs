@@ -54,7 +54,8 @@ impl Policy for Steered {
     }
 }
 
-/// A threshold that stays, and a deadline that is kept by knowing the board.
+/// A threshold that stays, a deadline that is kept by knowing the board, and a ring of rows that wait: when it is full, a token goes
+/// to the end.
 #[derive(Clone, Copy, Debug)]
 pub struct Fixed {
     /// The threshold.
@@ -63,6 +64,8 @@ pub struct Fixed {
     pub deadline_us: f32,
     /// Time of a segment and the head.
     pub next_us: f32,
+    /// Rows that wait, and most that may; 0: none wait.
+    pub waiting: (u16, u16),
 }
 
 impl Fixed {
@@ -71,18 +74,24 @@ impl Fixed {
     pub fn new(board: &SimBoard, threshold: f32, deadline_us: f32) -> Self {
         let model = board.model();
         let segment = model.segments()[1].first_row[context_bucket(1000)];
-        Self { threshold, deadline_us, next_us: (segment.us + model.head().us) * 1.05 }
+        let next_us = (segment.us + model.head().us) * 1.05;
+        Self { threshold, deadline_us, next_us, waiting: (0, board.rows_that_may_wait) }
     }
 }
 
 impl Policy for Fixed {
     fn leaves_behind(&mut self, _segment: usize, score: f32, elapsed_us: u32) -> bool {
-        score >= self.threshold || elapsed_us as f32 + self.next_us > self.deadline_us
+        let (rows, most) = self.waiting;
+        let is_full = most > 0 && rows >= most;
+        (score >= self.threshold && !is_full) || elapsed_us as f32 + self.next_us > self.deadline_us
     }
 
     fn begin(&mut self, _context: u32) {}
 
-    fn end(&mut self, _sample: Sample) {}
+    fn end(&mut self, sample: Sample) {
+        let is_end = usize::from(sample.exit_segment) == SEGMENTS - 1;
+        self.waiting.0 = if is_end { 0 } else { self.waiting.0.saturating_add(1) };
+    }
 
     fn position(&self) -> f32 {
         self.threshold
