@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use dynamax_engine::{Decoder, Line, Outcome, Probed, Sampler, Sampling};
+use dynamax_engine::{Decide, Decoder, Line, Outcome, Sampler, Sampling};
 use dynamax_governor::Microjoules;
 use dynamax_session::rounds::{Drafter, Tally};
 
@@ -108,14 +108,14 @@ impl<'s> Model<'s> {
         &mut self,
         token: u32,
         room: usize,
-        decide: &(impl Fn(Probed) -> bool + Sync),
+        decide: &impl Decide,
         drafting: &mut Drafting<'_, '_>,
     ) -> Result<u16> {
         if let Depth::Verified(rounds) = &mut self.depth {
             rounds.step(&mut self.decoder, token, room, drafting)?;
             return Ok(self.last_segment);
         }
-        let outcome = self.decoder.step(token, decide)?;
+        let outcome = self.decoder.step_by(token, decide)?;
         drafting.1.push(outcome.reach);
         Ok(outcome.segment)
     }
@@ -132,11 +132,15 @@ impl<'s> Model<'s> {
 struct Drafting<'d, 's>(&'d mut Sampler<'s>, &'d mut Vec<u16>);
 
 impl Drafter for Drafting<'_, '_> {
-    fn draft(&mut self, logits: &[f32], drafts: &[u32]) -> u32 {
-        self.0.draft(logits, drafts)
+    fn draft(&mut self, decoder: &mut Decoder<'_>, drafts: &[u32]) -> u32 {
+        self.0.draft(decoder.logits(), drafts)
     }
 
-    fn stepped(&mut self, outcome: &Outcome, _: bool, _: Duration) -> Option<Microjoules> {
+    fn hear(&mut self, decoder: &mut Decoder<'_>) {
+        _ = decoder.logits();
+    }
+
+    fn stepped(&mut self, outcome: &Outcome, _: Duration) -> Option<Microjoules> {
         self.1.push(outcome.reach);
         None
     }
@@ -221,7 +225,7 @@ impl Runner for Model<'_> {
             Pace::Chunks => {}
             Pace::Tokens => {
                 for (token, next) in fed.1.iter().zip(&continuation[1..]) {
-                    let outcome = self.decoder.step(*token, &decide)?;
+                    let outcome = self.decoder.step_by(*token, &decide)?;
                     let logits = self.decoder.logits();
                     log_probability -= negative_log_likelihood(logits, *next as usize);
                     predicted.tokens.push(isa.argmax(logits) as u32);
