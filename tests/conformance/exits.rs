@@ -3,7 +3,7 @@
 use dynamax_bundle::{Bundle, DType, StateMode};
 use dynamax_engine::decoder::Crew;
 use dynamax_engine::{
-    Decoder, ExitError, ExitSettings, Line, Loaded, Outcome, Probed, Said, Settings, Team,
+    Decide, Decoder, ExitError, ExitSettings, Line, Loaded, Outcome, Probed, Said, Settings, Team,
     Thresholds,
 };
 use dynamax_kernels::Isa;
@@ -56,6 +56,15 @@ struct Trace {
 
 /// Feeds a prompt, then token by token, then takes along all that still wait.
 fn trace(model: &Hybrid, way: &Way<'_>, decide: impl Fn(Probed) -> bool + Sync) -> Trace {
+    trace_by(model, way, |decoder, token| decoder.step(token, &decide).expect("accepted"))
+}
+
+/// The same, where `step` feeds the tokens behind the prompt.
+fn trace_by(
+    model: &Hybrid,
+    way: &Way<'_>,
+    step: impl Fn(&mut Decoder<'_>, u32) -> Outcome,
+) -> Trace {
     let bundle = Bundle::parse(model.bytes()).expect("sound");
     let program = bundle.program_buf().expect("checked");
     let section = |index: u16| bundle.section(index.into());
@@ -68,7 +77,7 @@ fn trace(model: &Hybrid, way: &Way<'_>, decide: impl Fn(Probed) -> bool + Sync) 
     let mut logits = decoder.feed(&tokens[..PROMPT]).expect("accepted").to_vec();
     let mut outcomes = Vec::new();
     for &token in &tokens[PROMPT..] {
-        outcomes.push(decoder.step(token, &decide).expect("accepted"));
+        outcomes.push(step(&mut decoder, token));
         logits.extend_from_slice(decoder.logits());
     }
     decoder.catch_up();
@@ -92,6 +101,48 @@ fn a_threshold_that_no_token_reaches_is_full_depth_bit_for_bit() {
             let found = trace(&model, &way, |probed| thresholds.leave(probed));
             assert!(found.logits == full.logits, "{} {}", quant.name(), state.name());
             assert!(found.outcomes.iter().all(|outcome| outcome.segment == 2), "to the end");
+        }
+    }
+}
+
+/// Passes the first exit, and leaves at the second by chance, or whatever it scores.
+struct AtSecond {
+    always: bool,
+}
+
+impl Decide for AtSecond {
+    fn foregone(&self, exit: usize) -> Option<bool> {
+        match exit {
+            0 => Some(false),
+            _ => self.always.then_some(true),
+        }
+    }
+
+    fn leaves(&self, probed: Probed) -> bool {
+        assert_ne!(probed.exit, 0, "what is foregone is not asked");
+        at_random(probed)
+    }
+}
+
+#[test]
+fn what_is_foregone_is_not_asked_and_changes_no_bit() {
+    let model = hybrid(DType::Q4, DType::F16);
+    for state in StateMode::ALL {
+        for always in [false, true] {
+            let way = Way { exits: with(state), ..Way::default() };
+            let decide = |probed: Probed| probed.exit == 1 && (always || at_random(probed));
+            let expected = trace(&model, &way, decide);
+            let found = trace_by(&model, &way, |decoder, token| {
+                decoder.step_by(token, &AtSecond { always }).expect("accepted")
+            });
+            let what = format!("{} {always}", state.name());
+            assert!(found.logits == expected.logits && found.state == expected.state, "{what}");
+            for (found, expected) in found.outcomes.iter().zip(&expected.outcomes) {
+                let asked = Outcome { asked: found.asked, ..*expected };
+                assert_eq!(*found, asked, "{what}: the same way");
+                let count = (found.asked.count_ones(), expected.asked.count_ones());
+                assert_eq!(count, (u32::from(!always), 2), "{what}");
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! board = "jetson-orin-nano-8gb"
+//! backend = "cpu"                     # what executed the Program
 //! source = "ina3221"                  # what measured the energy
 //! bundle = "…"                        # the bundle's hash
 //! power_mode = 2                      # of the board, if it has any
@@ -28,6 +29,8 @@ use crate::error::{ConfigError, Kind};
 pub struct Profile {
     /// The board's name.
     pub board: String,
+    /// What executed the Program, by its name in `device.toml`; `cpu`, if the file does not say.
+    pub backend: String,
     /// What measured the energy: the label of a meter's source.
     pub source: String,
     /// The bundle's hash, in hexadecimal digits.
@@ -57,7 +60,15 @@ impl Profile {
     /// The first thing that is wrong with it.
     pub fn from_text(file: &str, text: &str) -> Result<Self, ConfigError> {
         let document = Document::parse(file, text)?;
-        document.only(&["board", "source", "bundle", "power_mode", "head", "segment"])?;
+        document.only(&[
+            "board",
+            "backend",
+            "source",
+            "bundle",
+            "power_mode",
+            "head",
+            "segment",
+        ])?;
         let top = document.root_section();
         let word = |key| Ok::<_, ConfigError>(top.need(key, top.text(key)?)?.to_owned());
         let sections = top.each("segment")?;
@@ -69,6 +80,7 @@ impl Profile {
         })?;
         Ok(Self {
             board: word("board")?,
+            backend: top.text("backend")?.unwrap_or("cpu").to_owned(),
             source: word("source")?,
             bundle: word("bundle")?,
             power_mode: top.integer("power_mode", 0..=255)?,
@@ -82,8 +94,8 @@ impl Profile {
     pub fn to_text(&self) -> String {
         let pair = |cost: Cost| format!("[{:?}, {:?}]", cost.us, cost.uj);
         let mut text = format!(
-            "board = \"{}\"\nsource = \"{}\"\nbundle = \"{}\"\n",
-            self.board, self.source, self.bundle
+            "board = \"{}\"\nbackend = \"{}\"\nsource = \"{}\"\nbundle = \"{}\"\n",
+            self.board, self.backend, self.source, self.bundle
         );
         if let Some(mode) = self.power_mode {
             let _ = writeln!(text, "power_mode = {mode}");
@@ -150,6 +162,7 @@ mod tests {
         let spread = Spread { us: [8900.5, 9100.0], uj: [89_000.0, 91_000.0] };
         Profile {
             board: "generic".into(),
+            backend: "wgpu".into(),
             source: "rapl".into(),
             bundle: "00ff".into(),
             power_mode: Some(2),
@@ -162,6 +175,13 @@ mod tests {
     fn what_is_written_is_read() {
         let text = profile().to_text();
         assert_eq!(Profile::from_text("profile.toml", &text), Ok(profile()), "{text}");
+    }
+
+    #[test]
+    fn a_profile_that_names_no_backend_is_of_the_cpu() {
+        let text = profile().to_text().replace("backend = \"wgpu\"\n", "");
+        let expected = Profile { backend: "cpu".into(), ..profile() };
+        assert_eq!(Profile::from_text("profile.toml", &text), Ok(expected), "{text}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::arena::{Arena, Line, bytes_mut};
 use crate::crew::Worker;
 use crate::device::Device;
 use crate::error::{ExitError, StepError};
-use crate::exits::{ExitSettings, Outcome, PENDING_MAX, Probed, Said};
+use crate::exits::{ByScore, Decide, ExitSettings, Outcome, PENDING_MAX, Probed, Said};
 use crate::model::Model;
 use crate::team::Team;
 
@@ -95,8 +95,19 @@ pub struct Decoder<'m> {
     round: Option<Round>,
     /// Where the newest logits are: the tensor, and its row.
     said: (TensorId, usize),
+    /// What of them has been looked at already.
+    heard: Heard,
     /// What tokens that wait have said, by their position.
     waiting: [u32; PENDING_MAX as usize + 1],
+}
+
+/// What is known of the newest logits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    /// The first id with the largest of them.
+    best: Option<u32>,
+    /// They have been copied from a device.
+    are_here: bool,
 }
 
 impl<'m> Decoder<'m> {
@@ -121,6 +132,7 @@ impl<'m> Decoder<'m> {
             progress: Progress::default(),
             round: None,
             said: (model.program().logits, 0),
+            heard: Heard::default(),
             waiting: [0; PENDING_MAX as usize + 1],
         }
     }
@@ -166,7 +178,7 @@ impl<'m> Decoder<'m> {
         }
         self.progress = Progress::default();
         self.round = None;
-        self.said = (self.model.program().logits, 0);
+        self.say(self.model.program().logits, 0);
     }
 
     /// Starts a new sequence whose tokens may leave early, or with `None` one whose tokens do not.
@@ -243,6 +255,15 @@ impl<'m> Decoder<'m> {
         token: u32,
         decide: impl Fn(Probed) -> bool + Sync,
     ) -> Result<Outcome, StepError> {
+        self.step_by(token, &ByScore(decide))
+    }
+
+    /// The same, where the decision may be foregone: an exit whose score cannot matter is not asked for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::feed`].
+    pub fn step_by(&mut self, token: u32, decide: &impl Decide) -> Result<Outcome, StepError> {
         let tokens = [token];
         let Some(exits) = self.exits else {
             self.take(&tokens)?;
@@ -259,17 +280,19 @@ impl<'m> Decoder<'m> {
         let (crew, is_small) = (self.crew, self.is_small());
         let pass = self.pass(&tokens);
         let rows = if pass.is_full() { 1 + pass.progress.all_waiting() as usize } else { 1 };
-        crew.token(rows, is_small, |worker| pass.token(&decide, &verdict, worker));
+        crew.token(rows, is_small, |worker| pass.token(decide, &verdict, worker));
         let (is_full, reveals, revealed) = (pass.is_full(), pass.reveals(), pass.revealed());
         let (left, last) = (verdict.left(), self.model.program().exits.len());
         let catches_up = left == last || is_full;
         let position = self.progress.position();
         let last_segment = self.last_segment();
+        let asked = verdict.asked();
         let mut outcome =
-            Outcome { segment: last_segment, reach: last_segment, ..Outcome::default() };
-        self.said = (self.model.program().logits, revealed.len() - 1);
+            Outcome { segment: last_segment, reach: last_segment, asked, ..Outcome::default() };
+        self.say(self.model.program().logits, revealed.len() - 1);
         if let Some(exit) = self.model.program().exits.get(left) {
-            (self.said, outcome.segment) = ((exit.logits, 0), exit.segment);
+            self.say(exit.logits, 0);
+            outcome.segment = exit.segment;
             outcome.reach = if catches_up { last_segment } else { exit.segment };
         }
         if reveals && left < last {
@@ -313,7 +336,7 @@ impl<'m> Decoder<'m> {
     fn end_drafts(&mut self) {
         if let Some(round) = &mut self.round {
             round.verify();
-            self.said = (self.model.program().logits, 0);
+            self.say(self.model.program().logits, 0);
         }
     }
 
@@ -358,7 +381,7 @@ impl<'m> Decoder<'m> {
                 let of_row = &said[row * exits.len()..][..exits.len()];
                 visit(index * most + row, of_row, self.read_row(self.model.program().logits, row));
             }
-            self.said = (self.model.program().logits, rows - 1);
+            self.say(self.model.program().logits, rows - 1);
             self.progress.advance_all(rows as u32, exits.len() + 1);
         }
         Ok(())
@@ -368,6 +391,10 @@ impl<'m> Decoder<'m> {
     #[must_use]
     pub fn logits(&mut self) -> &[f32] {
         let (tensor, row) = self.said;
+        if self.heard.are_here {
+            return bytemuck::cast_slice(self.copied(tensor));
+        }
+        self.heard.are_here = self.crew.device().is_some();
         self.read_row(tensor, row)
     }
 
@@ -375,7 +402,22 @@ impl<'m> Decoder<'m> {
     #[must_use]
     pub fn best(&mut self) -> u32 {
         let (tensor, row) = self.said;
-        self.argmax(tensor, row)
+        let best = self.heard.best.unwrap_or_else(|| self.argmax(tensor, row));
+        self.heard.best = Some(best);
+        best
+    }
+
+    /// Waits until all that was fed is done: a device may only have noted it.
+    pub fn wait(&self) {
+        if let Some(device) = self.crew.device() {
+            device.wait();
+        }
+    }
+
+    /// From now on the newest logits are these.
+    fn say(&mut self, tensor: TensorId, row: usize) {
+        self.said = (tensor, row);
+        self.heard = Heard::default();
     }
 
     fn argmax(&mut self, tensor: TensorId, row: usize) -> u32 {
@@ -389,13 +431,19 @@ impl<'m> Decoder<'m> {
     fn read_row(&mut self, tensor: TensorId, row: usize) -> &[f32] {
         let grid = self.model.grid(tensor);
         if let Some(device) = self.crew.device() {
-            let bytes = &mut bytes_mut(self.memory)[..grid.width * size_of::<f32>()];
+            let bytes = self.copied(tensor);
             device.read(tensor, row, bytemuck::cast_slice_mut(bytes));
             return bytemuck::cast_slice(bytes);
         }
         let start = grid.offset + row * grid.stride * size_of::<f32>();
         let bytes = &bytes_mut(self.memory)[start..][..grid.width * size_of::<f32>()];
         bytemuck::cast_slice(bytes)
+    }
+
+    /// Where a row of `tensor` is copied to from a device.
+    fn copied(&mut self, tensor: TensorId) -> &mut [u8] {
+        let width = self.model.grid(tensor).width;
+        &mut bytes_mut(self.memory)[..width * size_of::<f32>()]
     }
 
     fn last_segment(&self) -> u16 {
@@ -469,7 +517,7 @@ impl<'m> Decoder<'m> {
                     visit(row, self.read_row(logits, row - selected.start));
                 }
             }
-            self.said = (logits, selected.len() - 1);
+            self.say(logits, selected.len() - 1);
             selected = selected.end..head.end.min(selected.end + most);
             if !selected.is_empty() {
                 let pass = self.pass(tokens);

@@ -29,6 +29,11 @@ pub trait Device: Debug + Send + Sync {
     /// Threads of this machine that work.
     fn threads(&self) -> usize;
 
+    /// Bytes that everything takes here and on the device, if that is not what [`Sizes::total_bytes`](crate::Sizes) says.
+    fn planned_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Starts a new sequence: all states are zero.
     fn reset(&self);
 
@@ -57,6 +62,9 @@ pub trait Device: Debug + Send + Sync {
 
     /// The first of the largest numbers in such a row, `width` of them.
     fn argmax(&self, tensor: TensorId, row: usize, width: usize) -> u32;
+
+    /// Returns when all that was run is done: for what is timed.
+    fn wait(&self) {}
 }
 
 /// Rows that go through some operators.

@@ -88,6 +88,29 @@ pub struct Probed {
     pub position: u32,
 }
 
+/// Decides where a token leaves.
+pub trait Decide: Sync {
+    /// What is decided at an exit whatever it scores, if that is certain: it is not asked then, so that nobody computes its score
+    /// or waits for it. Throughout a token every thread is told the same.
+    fn foregone(&self, exit: usize) -> Option<bool> {
+        let _ = exit;
+        None
+    }
+
+    /// Leaves here?
+    fn leaves(&self, probed: Probed) -> bool;
+}
+
+/// Decides by a closure, which every exit asks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ByScore<F>(pub(crate) F);
+
+impl<F: Fn(Probed) -> bool + Sync> Decide for ByScore<F> {
+    fn leaves(&self, probed: Probed) -> bool {
+        (self.0)(probed)
+    }
+}
+
 /// What became of one token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -101,6 +124,8 @@ pub struct Outcome {
     pub revealed: u32,
     /// Of these, how many had said what the last layer says.
     pub agreed: u32,
+    /// Exits whose score was asked for: a bit for each segment that one stands behind.
+    pub asked: u32,
 }
 
 /// What an exit says about a token.
@@ -148,6 +173,18 @@ impl Thresholds {
     }
 }
 
+impl Decide for Thresholds {
+    fn foregone(&self, exit: usize) -> Option<bool> {
+        // Thresholds fall to nine tenths at most.
+        let least = self.decay.map_or(1.0, |_| 0.9);
+        (self.exits[exit] * least > 1.0).then_some(false)
+    }
+
+    fn leaves(&self, probed: Probed) -> bool {
+        self.leave(probed)
+    }
+}
+
 impl Decay {
     fn factor(&self, position: u32) -> f32 {
         let t = position.saturating_sub(self.start) as f32 / self.length.max(1) as f32;
@@ -166,6 +203,20 @@ mod tests {
         assert!(thresholds.leave(probed(0.5)), "as much as asked");
         assert!(!thresholds.leave(probed(0.499)), "less");
         assert!(!Thresholds::all(1.5).leave(probed(1.0)), "never");
+    }
+
+    #[test]
+    fn what_no_score_reaches_is_not_asked() {
+        let decay = Some(Decay { rate: 4.0, start: 0, length: 8 });
+        let asked = |threshold, decay| {
+            let thresholds = Thresholds { decay, ..Thresholds::all(threshold) };
+            thresholds.foregone(0)
+        };
+        assert_eq!(asked(1.0, None), None, "a score of 1 would do");
+        assert_eq!(asked(1.001, None), Some(false), "none would");
+        // 1.001 falls to 0.9009.
+        assert_eq!(asked(1.001, decay), None, "later in the answer one would");
+        assert_eq!(asked(1.2, decay), Some(false), "nor there");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub use arena::Line;
 pub use decoder::Decoder;
 pub use device::{Device, Job};
 pub use error::{ExitError, LoadError, StepError};
-pub use exits::{ExitSettings, Outcome, Probed, Said, Thresholds};
+pub use exits::{Decide, ExitSettings, Outcome, Probed, Said, Thresholds};
 pub use memory::{Settings, Sizes};
 #[cfg(feature = "alloc")]
 pub use model::Loaded;

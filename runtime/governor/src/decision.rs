@@ -36,6 +36,19 @@ impl Decision {
         !self.may_start(segment + 1, elapsed_us) || (!self.catch_up_now && score >= self.threshold)
     }
 
+    /// Whether the token leaves behind `segment` whatever it scores there, if that is certain before it gets there. A deadline makes
+    /// nothing certain: what is not asked is not waited for, and then nobody knows how late it is.
+    #[must_use]
+    pub fn foregone_behind(&self, segment: usize) -> Option<bool> {
+        let next = segment + 1;
+        if next > usize::from(self.last_segment) {
+            return Some(true);
+        }
+        let is_at_leisure = self.latest_start_us.get(next) == Some(&u32::MAX);
+        let no_score_leaves = self.catch_up_now || self.threshold > 1.0;
+        (is_at_leisure && no_score_leaves).then_some(false)
+    }
+
     /// Whether `segment` may be started so long after the token's start.
     #[must_use]
     pub fn may_start(&self, segment: usize, elapsed_us: u32) -> bool {
@@ -59,6 +72,8 @@ pub struct Sample {
     pub energy: Option<Microjoules>,
     /// What a catch-up revealed; of a round, all its drafts.
     pub revealed: Option<Revealed>,
+    /// Exits whose probes ran: a bit for each segment that one stands behind. Of a round they all do.
+    pub asked: u32,
 }
 
 /// Rows whose answer at full depth has become known.
@@ -71,9 +86,70 @@ pub struct Revealed {
 }
 
 impl Sample {
-    /// A token that left behind `exit_segment` after this time: nothing caught up, revealed or measured.
+    /// A token that left behind `exit_segment` after this time and asked all exits on its way: nothing caught up, revealed or
+    /// measured.
     #[must_use]
     pub fn new(exit_segment: u8, elapsed_us: u32) -> Self {
-        Self { tokens: 1, exit_segment, catch_up_rows: 0, elapsed_us, energy: None, revealed: None }
+        Self {
+            tokens: 1,
+            exit_segment,
+            catch_up_rows: 0,
+            elapsed_us,
+            energy: None,
+            revealed: None,
+            asked: u32::MAX,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// At full depth of three segments, at leisure.
+    const FULL: Decision = Decision {
+        stop: false,
+        threshold: crate::calibration::NEVER,
+        last_segment: 2,
+        deadline_us: None,
+        latest_start_us: [u32::MAX; MAX_SEGMENTS],
+        catch_up_now: false,
+        draft_length: 0,
+        mode: Mode::Ample,
+        events: Events::NONE,
+    };
+
+    #[test]
+    fn an_exit_is_asked_where_its_score_or_the_time_matters() {
+        let mut late = FULL;
+        late.latest_start_us[1] = 5000;
+        let cases = [
+            ("no score is enough", FULL, [Some(false), Some(false)]),
+            ("some are", Decision { threshold: 1.0, ..FULL }, [None, None]),
+            (
+                "rows wait",
+                Decision { threshold: 0.5, catch_up_now: true, ..FULL },
+                [Some(false), Some(false)],
+            ),
+            (
+                "a segment is too far",
+                Decision { last_segment: 1, ..FULL },
+                [Some(false), Some(true)],
+            ),
+            ("it may be late there", late, [None, Some(false)]),
+        ];
+        for (what, decision, expected) in cases {
+            let found = [0, 1].map(|segment| decision.foregone_behind(segment));
+            assert_eq!(found, expected, "{what}");
+            for (segment, known) in found.into_iter().enumerate() {
+                let Some(known) = known else { continue };
+                for score in [0.0, 0.5, 1.0] {
+                    for elapsed_us in [0, u32::MAX] {
+                        let leaves = decision.leaves_behind(segment, score, elapsed_us);
+                        assert_eq!(leaves, known, "{what}, behind {segment}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use dynamax_bundle::{Bundle, Program, StateMode};
 use dynamax_config::{DeviceConfig, ExitMode, StatePolicy};
-use dynamax_engine::{ExitSettings, Outcome, Probed};
+use dynamax_engine::{Decide, ExitSettings, Outcome, Probed};
 use dynamax_governor::{
     Calibration, CostModel, Decision, Events, Governor, Level, MAX_LEVELS, MAX_SEGMENTS,
     MeterState, Metering, Microjoules, NEVER, Outlook, Revealed, Sample,
@@ -36,15 +36,19 @@ pub struct Running {
     start: Instant,
 }
 
-impl Running {
-    /// Leaves here?
-    #[must_use]
-    pub fn leave(&self, probed: Probed) -> bool {
+impl Decide for Running {
+    fn foregone(&self, exit: usize) -> Option<bool> {
+        self.decision.foregone_behind(self.segments[exit].into())
+    }
+
+    fn leaves(&self, probed: Probed) -> bool {
         let elapsed_us = self.start.elapsed().as_micros().min(u32::MAX.into()) as u32;
         let segment = usize::from(self.segments[probed.exit]);
         self.decision.leaves_behind(segment, probed.score, elapsed_us)
     }
+}
 
+impl Running {
     /// What was decided.
     #[must_use]
     pub fn decision(&self) -> &Decision {
@@ -162,6 +166,7 @@ impl Budget {
             catch_up_rows: outcome.caught_up as u16,
             energy,
             revealed,
+            asked: outcome.asked,
             ..Sample::new(outcome.segment as u8, microseconds(elapsed))
         });
     }

@@ -5,7 +5,7 @@ use dynamax_bundle::check::MAX_EXITS;
 use dynamax_bundle::{Bundle, Certificate, Program, StateMode};
 use dynamax_config::{DeviceConfig, ExitMode};
 use dynamax_engine::exits::Decay;
-use dynamax_engine::{ExitSettings, Probed, Thresholds};
+use dynamax_engine::{ExitSettings, Thresholds};
 
 use crate::budget::{Budget, exit_settings};
 use crate::machine::Machine;
@@ -69,15 +69,15 @@ impl Depth {
 
     /// The decision of an answer that starts at a position and is `length` tokens long at most. A budget decides token by
     /// token instead: see [`Budget::decide`].
-    pub fn decision(&self, start: u32, length: u32) -> impl Fn(Probed) -> bool + Sync + use<> {
-        let thresholds = match self {
+    #[must_use]
+    pub fn decision(&self, start: u32, length: u32) -> Thresholds {
+        match self {
             Self::Full | Self::Budget(_) | Self::Verified(_) => Thresholds::all(f32::INFINITY),
             Self::Fixed(fixed) => Thresholds {
                 exits: fixed.thresholds,
                 decay: fixed.decay.map(|rate| Decay { rate, start, length }),
             },
-        };
-        move |probed| thresholds.leave(probed)
+        }
     }
 }
 

@@ -282,6 +282,7 @@ impl<'s> Generator<'s> {
                 budget.meter_is_whole();
             }
         }
+        let hears = Hears::of(sampler, ask);
         for made in 0..ask.most_tokens {
             let token = self.choose(sampler, ask, since);
             since = Instant::now();
@@ -297,8 +298,8 @@ impl<'s> Generator<'s> {
             if made + 1 < ask.most_tokens {
                 let room = ask.most_tokens - made - 2;
                 let step = match self.depth {
-                    Depth::Verified(_) => self.verified(token.id, room, sampler)?,
-                    _ => self.step(token.id, start, ask.most_tokens as u32)?,
+                    Depth::Verified(_) => self.verified(token.id, room, (sampler, hears))?,
+                    _ => self.step(token.id, (start, ask.most_tokens as u32), hears)?,
                 };
                 let Some(step) = step else {
                     return Ok(Outcome { end: End::Meter, ..outcome });
@@ -312,7 +313,12 @@ impl<'s> Generator<'s> {
     }
 
     /// Feeds a token of the answer that started at `start`, as deep as it may go; `None` if no token may be made any more.
-    fn step(&mut self, token: u32, start: u32, length: u32) -> Result<Option<Step>, StepError> {
+    fn step(
+        &mut self,
+        token: u32,
+        (start, length): (u32, u32),
+        hears: Hears,
+    ) -> Result<Option<Step>, StepError> {
         if let Some(surroundings) = &mut self.surroundings {
             surroundings.look(self.depth.budget_mut());
         }
@@ -323,20 +329,19 @@ impl<'s> Generator<'s> {
                 if running.decision().stop {
                     return Ok(None);
                 }
-                let step = self.decoder.step(token, |probed| running.leave(probed))?;
+                let step = self.decoder.step_by(token, &running)?;
+                hears.wait(&mut self.decoder);
                 (step, running.elapsed(), Some(Steering::from(running.decision())))
             }
             depth => {
                 let started = Instant::now();
-                let step = self.decoder.step(token, depth.decision(start, length))?;
+                let step = self.decoder.step_by(token, &depth.decision(start, length))?;
+                hears.wait(&mut self.decoder);
                 (step, started.elapsed(), None)
             }
         };
-        let asks = self.depth.settings().is_some();
-        let metered = self
-            .metering
-            .as_mut()
-            .map(|metering| metering.token(&step, asks, context.into(), elapsed));
+        let metered =
+            self.metering.as_mut().map(|metering| metering.token(&step, context.into(), elapsed));
         let (energy, fault) = match metered {
             None => (None, None),
             Some(Ok(energy)) => (Some(energy), None),
@@ -356,13 +361,13 @@ impl<'s> Generator<'s> {
         &mut self,
         token: u32,
         room: usize,
-        sampler: &mut Sampler<'_>,
+        (sampler, hears): (&mut Sampler<'_>, Hears),
     ) -> Result<Option<Step>, StepError> {
         let Depth::Verified(rounds) = &mut self.depth else { return Ok(None) };
         let context = self.decoder.position().into();
         let metering = &mut self.metering;
         let energy = metering.is_some().then_some(Microjoules(0));
-        let mut drafting = Drafting { sampler, metering, context, energy };
+        let mut drafting = Drafting { hears, sampler, metering, context, energy };
         let started = Instant::now();
         if !rounds.step(&mut self.decoder, token, room, &mut drafting)? {
             return Ok(None);
@@ -426,7 +431,7 @@ impl<'s> Generator<'s> {
         let segments = self.session.model().program().segments;
         let layers = |segment: usize| f64::from(segments[segment].layers.max(1));
         let Newest { segment, energy_mj, course } = self.newest;
-        let (id, probabilities) = if sampler.takes_the_largest() && ask.alternatives.is_none() {
+        let (id, probabilities) = if Hears::of(sampler, ask) == Hears::Best {
             let id = self.decoder.best();
             sampler.see(&[id]);
             (id, None)
@@ -454,8 +459,31 @@ impl<'s> Generator<'s> {
     }
 }
 
+/// What of the logits a token is chosen from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hears {
+    Best,
+    All,
+}
+
+impl Hears {
+    fn of(sampler: &Sampler<'_>, ask: &Ask) -> Self {
+        let is_greedy = sampler.takes_the_largest() && ask.alternatives.is_none();
+        if is_greedy { Self::Best } else { Self::All }
+    }
+
+    /// Looks at it now: a device has only noted a step until somebody looks, and that is the token's time.
+    fn wait(self, decoder: &mut Decoder<'_>) {
+        match self {
+            Self::Best => _ = decoder.best(),
+            Self::All => _ = decoder.logits(),
+        }
+    }
+}
+
 /// Drafts with the sampler of an answer, and measures what that takes.
 struct Drafting<'d, 's> {
+    hears: Hears,
     sampler: &'d mut Sampler<'s>,
     metering: &'d mut Option<Metering>,
     context: u64,
@@ -464,13 +492,20 @@ struct Drafting<'d, 's> {
 }
 
 impl Drafter for Drafting<'_, '_> {
-    fn draft(&mut self, logits: &[f32], drafts: &[u32]) -> u32 {
-        self.sampler.draft(logits, drafts)
+    fn draft(&mut self, decoder: &mut Decoder<'_>, drafts: &[u32]) -> u32 {
+        if self.sampler.takes_the_largest() {
+            return decoder.best();
+        }
+        self.sampler.draft(decoder.logits(), drafts)
     }
 
-    fn stepped(&mut self, outcome: &Step, asks: bool, elapsed: Duration) -> Option<Microjoules> {
+    fn hear(&mut self, decoder: &mut Decoder<'_>) {
+        self.hears.wait(decoder);
+    }
+
+    fn stepped(&mut self, outcome: &Step, elapsed: Duration) -> Option<Microjoules> {
         let metering = self.metering.as_mut()?;
-        let energy = metering.token(outcome, asks, self.context, elapsed).ok();
+        let energy = metering.token(outcome, self.context, elapsed).ok();
         self.energy = self.energy.zip(energy).map(|(sum, more)| Microjoules(sum.0 + more.0));
         energy
     }

@@ -82,7 +82,6 @@ impl Metering {
     pub fn token(
         &mut self,
         outcome: &Outcome,
-        asks: bool,
         context: u64,
         elapsed: Duration,
     ) -> Result<Microjoules, MeterFault> {
@@ -94,7 +93,7 @@ impl Metering {
                 energy
             }
             How::Modelled(modelled) => Ok(modelled.energy(
-                self.ladder.step_bytes(outcome, asks, context),
+                self.ladder.step_bytes(outcome, context),
                 self.ladder.step_macs(outcome),
                 Microseconds(elapsed.as_micros() as u64),
             )),

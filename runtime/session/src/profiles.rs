@@ -13,12 +13,12 @@ pub fn place(bundle: &Path) -> PathBuf {
     bundle.with_extension("profile.toml")
 }
 
-/// Reads the profile of the bundle with this hash.
+/// Reads the profile of the bundle with this hash, as this backend runs it.
 ///
 /// # Errors
 ///
-/// A file that is no profile, or one of another bundle.
-pub fn read(path: &Path, bundle: Hash) -> Result<Profile> {
+/// A file that is no profile, or one of another bundle or backend.
+pub fn read(path: &Path, bundle: Hash, backend: &str) -> Result<Profile> {
     let shown = path.display();
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{shown}: cannot be read as a profile"))?;
@@ -29,15 +29,25 @@ pub fn read(path: &Path, bundle: Hash) -> Result<Profile> {
         "{shown}: a profile of another bundle ({:.12}…, not {hash:.12}…): measure this one with dynamax profile",
         profile.bundle
     );
+    ensure!(
+        profile.backend == backend,
+        "{shown}: a profile of backend {}, and {backend} runs: measure it with dynamax profile --backend {backend}",
+        profile.backend
+    );
     Ok(profile)
 }
 
-/// The profile beside a bundle. One of another bundle, which may have been there before, or of another board counts as none.
+/// The profile beside a bundle. One of another bundle, which may have been there before, or of another board or
+/// backend counts as none.
 ///
 /// # Errors
 ///
 /// A file that is no profile.
-pub fn beside(bundle: &Path, hash: Hash, board: &str) -> Result<Option<Profile>> {
+pub fn beside(
+    bundle: &Path,
+    hash: Hash,
+    (board, backend): (&str, &str),
+) -> Result<Option<Profile>> {
     let path = place(bundle);
     let shown = path.display().to_string();
     let text = match std::fs::read_to_string(&path) {
@@ -45,6 +55,7 @@ pub fn beside(bundle: &Path, hash: Hash, board: &str) -> Result<Option<Profile>>
         read => read.with_context(|| format!("{shown}: cannot be read as a profile"))?,
     };
     let profile = Profile::from_text(&shown, &text)?;
-    let is_of_this = profile.bundle == hash.to_string() && profile.board == board;
+    let is_of_this =
+        profile.bundle == hash.to_string() && profile.board == board && profile.backend == backend;
     Ok(is_of_this.then_some(profile))
 }

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use dynamax_engine::{Decoder, ExitSettings, Outcome, Probed, StepError};
+use dynamax_engine::{Decide, Decoder, ExitSettings, Outcome, Probed, StepError};
 use dynamax_governor::{Microjoules, Revealed, Sample};
 
 use crate::budget::{Budget, Running, microseconds};
@@ -93,15 +93,41 @@ impl Tally {
 /// Who is asked during a round.
 pub trait Drafter {
     /// Chooses a draft behind others, from what an exit says.
-    fn draft(&mut self, logits: &[f32], drafts: &[u32]) -> u32;
+    fn draft(&mut self, decoder: &mut Decoder<'_>, drafts: &[u32]) -> u32;
+
+    /// Looks at what a token will be chosen from, so that it is there: a device is waited for here.
+    fn hear(&mut self, decoder: &mut Decoder<'_>);
 
     /// True if tokens leave at the first exit whatever it says.
     fn always_leaves(&self) -> bool {
         false
     }
 
-    /// Hears of each step, whether exits were asked in it, and may say what energy it took.
-    fn stepped(&mut self, outcome: &Outcome, asks: bool, elapsed: Duration) -> Option<Microjoules>;
+    /// Hears of each step, and may say what energy it took.
+    fn stepped(&mut self, outcome: &Outcome, elapsed: Duration) -> Option<Microjoules>;
+}
+
+/// How a draft leaves: where the chance that it and all before it are right is enough.
+struct Draft<'r> {
+    running: &'r Running,
+    /// Chance that all before it are right.
+    all_right: f32,
+    is_last: bool,
+    always: bool,
+    /// What it scored last.
+    score: AtomicU32,
+}
+
+impl Decide for Draft<'_> {
+    fn foregone(&self, exit: usize) -> Option<bool> {
+        if self.is_last { Some(false) } else { self.running.foregone(exit) }
+    }
+
+    fn leaves(&self, probed: Probed) -> bool {
+        self.score.store(probed.score.to_bits(), Ordering::Relaxed);
+        let score = self.all_right * probed.score;
+        self.always || self.running.leaves(Probed { score, ..probed })
+    }
 }
 
 impl Rounds {
@@ -196,19 +222,19 @@ impl Rounds {
         loop {
             let (started, is_last) = (Instant::now(), self.drafts.len() == most);
             let score = AtomicU32::new(0);
-            let leave = |probed: Probed| {
-                score.store(probed.score.to_bits(), Ordering::Relaxed);
-                let all_right = all_right * probed.score;
-                !is_last && (always || running.leave(Probed { score: all_right, ..probed }))
-            };
-            let outcome = decoder.step(token, leave)?;
-            all_right *= f32::from_bits(score.into_inner());
-            spent.add((&outcome, true), started.elapsed(), drafter);
-            if decoder.waiting() == 0 {
+            let draft = Draft { running, all_right, is_last, always, score };
+            let outcome = decoder.step_by(token, &draft)?;
+            all_right *= f32::from_bits(draft.score.into_inner());
+            let is_verified = decoder.waiting() == 0;
+            if is_verified {
+                drafter.hear(decoder);
+            }
+            spent.add(&outcome, started.elapsed(), drafter);
+            if is_verified {
                 return Ok(spent);
             }
             let started = Instant::now();
-            token = drafter.draft(decoder.logits(), &self.drafts);
+            token = drafter.draft(decoder, &self.drafts);
             spent.elapsed += started.elapsed();
             self.drafts.push(token);
             self.segments.push(outcome.segment);
@@ -242,25 +268,21 @@ fn plain(
     drafter: &mut impl Drafter,
 ) -> Result<Spent, StepError> {
     let started = Instant::now();
-    decoder.feed(&[token])?;
+    decoder.take(&[token])?;
+    drafter.hear(decoder);
     let last = decoder.model().program().segments.len() as u16 - 1;
     let outcome = Outcome { segment: last, reach: last, ..Outcome::default() };
     let mut spent = Spent::NOTHING;
-    spent.add((&outcome, false), started.elapsed(), drafter);
+    spent.add(&outcome, started.elapsed(), drafter);
     Ok(spent)
 }
 
 impl Spent {
     const NOTHING: Self = Self { elapsed: Duration::ZERO, energy: Some(Microjoules(0)) };
 
-    fn add(
-        &mut self,
-        (outcome, asks): (&Outcome, bool),
-        elapsed: Duration,
-        drafter: &mut impl Drafter,
-    ) {
+    fn add(&mut self, outcome: &Outcome, elapsed: Duration, drafter: &mut impl Drafter) {
         self.elapsed += elapsed;
-        let energy = drafter.stepped(outcome, asks, elapsed);
+        let energy = drafter.stepped(outcome, elapsed);
         self.energy = self.energy.zip(energy).map(|(sum, more)| Microjoules(sum.0 + more.0));
     }
 }

@@ -136,6 +136,13 @@ impl<'b> Session<'b> {
         self.device.as_ref().map_or("cpu", |device| device.name())
     }
 
+    /// Bytes that were planned: for everything that is held, wherever it is.
+    #[must_use]
+    pub fn planned_bytes(&self) -> u64 {
+        let on_device = self.device.as_ref().and_then(|device| device.planned_bytes());
+        on_device.unwrap_or_else(|| self.model().sizes().total_bytes())
+    }
+
     fn crew(&self) -> Crew<'_> {
         match (&self.device, &self.team) {
             (Some(device), _) => Crew::Device(&**device),

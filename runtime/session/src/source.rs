@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use dynamax_bundle::Bundle;
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 use crate::verified::Note;
 
@@ -15,11 +16,22 @@ use crate::verified::Note;
 #[repr(C, align(64))]
 pub struct Aligned<B: ?Sized>(pub B);
 
+/// A mapped file, for all who keep its bytes.
+#[derive(Clone, Debug)]
+struct Mapped(Arc<Mmap>);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Where a bundle comes from.
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
     bytes: Bytes,
+    mapped: Option<Mapped>,
     /// What is mapped, if it is a file.
     file: Option<File>,
 }
@@ -42,13 +54,15 @@ impl Source {
         // SAFETY: read-only; a bundle is replaced as a whole under its name, never changed in place.
         let map =
             unsafe { Mmap::map(&file) }.with_context(|| format!("{shown}: cannot be mapped"))?;
-        Ok(Self { path: path.into(), bytes: Bytes::from_owner(map), file: Some(file) })
+        let mapped = Mapped(Arc::new(map));
+        let bytes = Bytes::from_owner(mapped.clone());
+        Ok(Self { path: path.into(), bytes, mapped: Some(mapped), file: Some(file) })
     }
 
     /// A bundle inside this binary, with a name for messages.
     #[must_use]
     pub fn embedded(name: &str, bytes: &'static Aligned<[u8]>) -> Self {
-        Self { path: name.into(), bytes: Bytes::from_static(&bytes.0), file: None }
+        Self { path: name.into(), bytes: Bytes::from_static(&bytes.0), mapped: None, file: None }
     }
 
     /// Where it comes from, for messages.
@@ -73,6 +87,18 @@ impl Source {
     #[must_use]
     pub fn shared(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// Gives back the memory that mapped pages take: whoever copied what it reads needs them no more. Bytes that are looked at
+    /// again are read from the file again.
+    pub fn give_back(&self) {
+        if let Some(Mapped(map)) = &self.mapped {
+            #[expect(unsafe_code, reason = "pages of a mapped file are dropped")]
+            // SAFETY: the mapping is read-only and of a file, so that a page that was dropped is read with the same bytes.
+            let given = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
+            // It is advice: where it is not taken, memory stays in use.
+            given.ok();
+        }
     }
 
     /// The checked view; contents are not hashed yet.

@@ -69,11 +69,12 @@ impl Ladder {
 
     /// Bytes that a step read: the segments that it reached, the probes that it asked, and one head.
     #[must_use]
-    pub fn step_bytes(&self, outcome: &Outcome, asks: bool, context: u64) -> u64 {
+    pub fn step_bytes(&self, outcome: &Outcome, context: u64) -> u64 {
         let reached = &self.segments[..=usize::from(outcome.reach)];
         let of = |part: &Traffic| part.bytes + context * u64::from(part.bytes_per_context);
-        let asked = self.segments.iter().take(usize::from(outcome.segment) + 1);
-        let probes: u64 = asked.filter(|_| asks).map(|part| part.probe_bytes).sum();
+        let is_asked = |segment: &usize| (u64::from(outcome.asked) >> segment) & 1 == 1;
+        let asked = (0..self.segments.len()).filter(is_asked);
+        let probes: u64 = asked.map(|segment| self.segments[segment].probe_bytes).sum();
         reached.iter().map(of).sum::<u64>() + probes + of(&self.head)
     }
 

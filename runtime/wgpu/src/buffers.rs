@@ -1,11 +1,12 @@
 //! Buffers by the plan: the arena as one, each state for itself, and small ones for what goes to and fro.
 
-use dynamax_bundle::{DType, Kind, Op, Rows, TensorId};
+use dynamax_bundle::{Op, TensorId};
 use dynamax_engine::Model;
 
-use crate::gpu::{Gpu, UNIFORM_ALIGN, Unavailable};
+use crate::gpu::{Gpu, Unavailable};
 use crate::lower::{Constants, Draft};
-use crate::tape::{Run, Tape};
+use crate::plan::{RUN_BYTES, UNIFORM_ALIGN, arena_bytes, state_bytes};
+use crate::tape::Run;
 use crate::weights::Piece;
 
 /// All that is on the GPU beside weights.
@@ -35,35 +36,24 @@ impl Buffers {
         upload_words: usize,
     ) -> Result<Self, Unavailable> {
         check_heads(model)?;
-        let sizes = model.sizes();
-        // With the log of drafts behind it.
-        let arena_bytes = sizes.arena_bytes + sizes.log_bytes;
+        let arena_bytes = arena_bytes(model);
         gpu.check("an arena", arena_bytes)?;
         let ids = (0..model.program().tensors.len()).map(|index| TensorId(index as u16));
         let state = |id: TensorId| {
             let Some(bytes) = state_bytes(model, id) else { return Ok(None) };
             gpu.check("a state", bytes)?;
-            Ok(Some(gpu.buffer("state", bytes)))
+            gpu.buffer("a state", bytes).map(Some)
         };
         let states = ids.map(state).collect::<Result<_, Unavailable>>()?;
-        let small = |label, size, usage| {
-            let wanted = wgpu::BufferDescriptor {
-                label: Some(label),
-                size,
-                usage,
-                mapped_at_creation: false,
-            };
-            gpu.device.create_buffer(&wanted)
-        };
         let vocab_bytes = u64::from(model.vocab_size()) * 4;
         let (to, from) = (wgpu::BufferUsages::COPY_DST, wgpu::BufferUsages::MAP_READ);
         Ok(Self {
-            arena: gpu.buffer("arena", arena_bytes),
+            arena: gpu.buffer("an arena", arena_bytes)?,
             states,
-            runs: small("runs", Tape::RUN_BYTES, wgpu::BufferUsages::UNIFORM | to),
-            uploads: gpu.buffer("uploads", upload_words as u64 * 4),
-            result: gpu.buffer("result", 16),
-            staging: small("staging", vocab_bytes, from | to),
+            runs: gpu.buffer_for("runs", RUN_BYTES, wgpu::BufferUsages::UNIFORM | to)?,
+            uploads: gpu.buffer("uploads", upload_words as u64 * 4)?,
+            result: gpu.buffer("a result", 16)?,
+            staging: gpu.buffer_for("logits", vocab_bytes, from | to)?,
         })
     }
 
@@ -74,14 +64,16 @@ impl Buffers {
         layout: &wgpu::BindGroupLayout,
         weights: &[Vec<Piece>],
         drafts: Vec<Draft>,
-    ) -> Vec<Dispatch> {
+    ) -> Result<Vec<Dispatch>, Unavailable> {
         let mut bytes = vec![0; drafts.len() * UNIFORM_ALIGN as usize];
         for (bytes, draft) in bytes.chunks_exact_mut(UNIFORM_ALIGN as usize).zip(&drafts) {
             bytes[..size_of::<Constants>()].copy_from_slice(bytemuck::bytes_of(&draft.constants));
         }
-        let constants = gpu.constants(&bytes);
+        let (uniform, to) = (wgpu::BufferUsages::UNIFORM, wgpu::BufferUsages::COPY_DST);
+        let constants = gpu.buffer_for("constants", bytes.len() as u64, uniform | to)?;
+        gpu.fill(&constants, "constants", &bytes)?;
         // What a kernel does not use is bound all the same.
-        let (nothing, idle) = (gpu.buffer("nothing", 16), gpu.buffer("idle", 16));
+        let (nothing, idle) = (gpu.buffer("nothing", 16)?, gpu.buffer("nothing", 16)?);
         let bind = |(index, draft): (u64, Draft)| {
             let weight = |place: usize| match draft.weights[place] {
                 Some((id, piece)) => &weights[id.index()][piece].buffer,
@@ -107,24 +99,13 @@ impl Buffers {
             });
             Dispatch { draft, bindings }
         };
-        (0..).zip(drafts).map(bind).collect()
+        Ok((0..).zip(drafts).map(bind).collect())
     }
 }
 
 fn part(buffer: &wgpu::Buffer, offset: u64, bytes: usize) -> wgpu::BindingResource<'_> {
     let size = wgpu::BufferSize::new(bytes as u64);
     wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size })
-}
-
-/// Bytes of a state, as the plan has it.
-fn state_bytes(model: &Model<'_>, id: TensorId) -> Option<u64> {
-    let tensor = model.program().tensor(id);
-    if tensor.kind != Kind::State {
-        return None;
-    }
-    let is_half = tensor.dtype == DType::F16 && matches!(tensor.rows, Rows::Cache { .. });
-    let numbers = model.rows_of(id) as u64 * model.plan_of(id).stride as u64;
-    Some(numbers * if is_half { 2 } else { 4 })
 }
 
 /// Refuses heads that the attention kernel does not have: it takes pairs of numbers, and four for each thread at most.

@@ -10,9 +10,10 @@ use dynamax_engine::{Job, Model};
 use dynamax_kernels::ops::Span;
 
 use crate::buffers::{Buffers, Dispatch};
-use crate::gpu::{Gpu, UNIFORM_ALIGN, Unavailable};
+use crate::gpu::{Gpu, Unavailable};
 use crate::kernel::{Kernel, Kernels, ROWS};
 use crate::lower::{Draft, Groups, Lowering};
+use crate::plan::{Held, RUNS, UNIFORM_ALIGN, upload_words};
 use crate::tape::{Entry, NONE, Run, Tape};
 use crate::{upload, weights};
 
@@ -51,6 +52,7 @@ pub struct WgpuDevice {
     upload_words: usize,
     /// Where the plan has each tensor.
     places: Vec<Planned>,
+    held: Held,
     tape: Mutex<Tape>,
     counters: Counters,
 }
@@ -60,13 +62,13 @@ impl WgpuDevice {
     ///
     /// # Errors
     ///
-    /// No GPU, one that does not open, a plan with a buffer that it cannot bind.
+    /// No GPU, one that does not open, a plan with a buffer that it cannot bind or has no room for.
     pub fn new(model: &Model<'_>) -> Result<Self, Unavailable> {
         let gpu = Gpu::open()?;
-        let upload_words = upload::most_words(model);
+        let upload_words = upload_words(model);
         let buffers = Buffers::new(&gpu, model, upload_words)?;
         let kernels = Kernels::compile(&gpu);
-        let weights = weights::upload(&gpu, model);
+        let weights = weights::upload(&gpu, model)?;
         let lowering = Lowering { model: *model, weights: &weights };
         let (mut drafts, mut by_op) = (Vec::new(), Vec::new());
         for step in 0..model.program().ops.len() {
@@ -75,17 +77,40 @@ impl WgpuDevice {
             by_op.push(start..drafts.len());
         }
         drafts.push(Draft::argmax(model.program().logits));
-        let dispatches = buffers.bind(&gpu, &kernels.layout, &weights, drafts);
+        let dispatches = buffers.bind(&gpu, &kernels.layout, &weights, drafts)?;
         let ids = (0..model.program().tensors.len()).map(|index| TensorId(index as u16));
         let places = ids.map(|id| planned(model, id)).collect();
-        let (tape, counters) = (Mutex::default(), Counters::default());
-        Ok(Self { gpu, kernels, buffers, dispatches, by_op, upload_words, places, tape, counters })
+        let (held, tape, counters) = (Held::of(model), Mutex::default(), Counters::default());
+        Ok(Self {
+            gpu,
+            kernels,
+            buffers,
+            dispatches,
+            by_op,
+            upload_words,
+            places,
+            held,
+            tape,
+            counters,
+        })
     }
 
     /// Name of the GPU.
     #[must_use]
     pub fn gpu(&self) -> &str {
         &self.gpu.name
+    }
+
+    /// Bytes of the GPU's memory that the driver was asked for.
+    #[must_use]
+    pub fn reserved_bytes(&self) -> Option<u64> {
+        self.gpu.device.generate_allocator_report().map(|report| report.total_reserved_bytes)
+    }
+
+    /// Bytes of all buffers that were made.
+    #[must_use]
+    pub fn made_bytes(&self) -> u64 {
+        self.gpu.made_bytes.load(Ordering::Relaxed)
     }
 
     /// What was done so far.
@@ -121,7 +146,7 @@ impl WgpuDevice {
             }
             let rows = job.rows(draft.out);
             let words = upload::words(draft.uploaded, &job.model, rows);
-            if tape.run_count() == Tape::RUNS || tape.uploads.len() + words > self.upload_words {
+            if tape.run_count() == RUNS || tape.uploads.len() + words > self.upload_words {
                 self.submit(tape, |_| ());
             }
             let run = Run { upload: tape.uploads.len() as u32, ..run };
@@ -219,6 +244,10 @@ impl dynamax_engine::Device for WgpuDevice {
         1
     }
 
+    fn planned_bytes(&self) -> Option<u64> {
+        Some(self.held.total_bytes())
+    }
+
     fn reset(&self) {
         let mut tape = self.tape();
         tape.clear();
@@ -294,7 +323,7 @@ impl dynamax_engine::Device for WgpuDevice {
 
     fn argmax(&self, tensor: TensorId, row: usize, width: usize) -> u32 {
         let mut tape = self.tape();
-        if tape.run_count() == Tape::RUNS {
+        if tape.run_count() == RUNS {
             self.submit(&mut tape, |_| ());
         }
         let upload = (self.byte_of(tensor, row) / 4) as u32;
@@ -304,6 +333,14 @@ impl dynamax_engine::Device for WgpuDevice {
         tape.entries.push(Entry::Dispatch { kernel, index, run, x: 1, y: 1, rows: 1 });
         let read = self.read_back(&mut tape, &self.buffers.result, 0, 4);
         bytemuck::pod_read_unaligned(&read)
+    }
+
+    fn wait(&self) {
+        let mut tape = self.tape();
+        if !tape.entries.is_empty() {
+            self.submit(&mut tape, |_| ());
+        }
+        self.gpu.wait();
     }
 }
 

@@ -11,17 +11,28 @@
 //!
 //! It refuses to decide anything: exits, waiting rows and sampling are the decoder's.
 //!
-//! Without feature `vulkan` this crate is empty.
-#![cfg(feature = "vulkan")]
+//! Without feature `vulkan` this crate only knows what a model would hold on a GPU.
 
+#[cfg(feature = "vulkan")]
 mod buffers;
+#[cfg(feature = "vulkan")]
 mod device;
+#[cfg(feature = "vulkan")]
 mod gpu;
+#[cfg(feature = "vulkan")]
 mod kernel;
+#[cfg(feature = "vulkan")]
 mod lower;
+mod plan;
+#[cfg(feature = "vulkan")]
 mod tape;
+#[cfg(feature = "vulkan")]
 mod upload;
+#[cfg(feature = "vulkan")]
 mod weights;
 
+#[cfg(feature = "vulkan")]
 pub use device::{Counts, WgpuDevice};
+#[cfg(feature = "vulkan")]
 pub use gpu::Unavailable;
+pub use plan::{Held, TooMuch};

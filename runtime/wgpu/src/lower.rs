@@ -89,8 +89,11 @@ impl Draft {
     }
 }
 
-/// Threads in a work group.
+/// Threads in a work group, where each has a number.
 const GROUP: u32 = 64;
+
+/// Blocks that a work group quantizes.
+const BLOCKS: u32 = 32;
 
 /// Lowers the operators of one model.
 pub(crate) struct Lowering<'m> {
@@ -213,8 +216,8 @@ impl Lowering<'_> {
         if format.is_quantized() {
             let row_words = QuantizedRows::row_bytes(d_in as usize) / 4;
             reads = [(self.model.scratch_of(self.run_of(step)) / 4) as u32, row_words as u32];
-            let blocks = d_in.div_ceil(BLOCK as u32);
-            let mut quantize = self.draft(Kernel::Quantize, &[x], x, blocks);
+            let mut quantize = self.draft(Kernel::Quantize, &[x], x, 0);
+            quantize.groups = Groups::EachRow(d_in.div_ceil(BLOCK as u32).div_ceil(BLOCKS));
             (quantize.constants.out, quantize.constants.n[0]) = (reads, d_in);
             quantize.constants.logs[3] = NONE;
             drafts.push(quantize);
@@ -265,7 +268,7 @@ impl Lowering<'_> {
         first
     }
 
-    /// Appends keys, appends values, attends.
+    /// Appends keys and values, attends.
     fn attention(&self, op: &Op) -> Vec<Draft> {
         let Op::Attention { q, k, v, k_cache, v_cache, out, n_heads, n_kv_heads, scale } = *op
         else {
@@ -276,20 +279,16 @@ impl Lowering<'_> {
             Rows::Fixed(_) | Rows::Many => 0,
         };
         let head_dim = self.width(k) / n_kv_heads;
-        let append = |rows: TensorId, cache: TensorId| {
-            let mut draft = self.draft(Kernel::Append, &[rows], rows, self.width(rows) / 2);
-            let capacity = self.model.rows_of(cache) as u32;
-            draft.constants.n = [head_dim, capacity, n_kv_heads, self.is_half(cache)];
-            draft.states[0] = Some(cache);
-            draft
-        };
-        let mut attend = self.draft(Kernel::Attend, &[q], out, 0);
         let (capacity, group) = (self.model.rows_of(k_cache) as u32, n_heads / n_kv_heads);
+        let mut append = self.draft(Kernel::Append, &[k, v], k, self.width(k) / 2);
+        append.constants.n = [head_dim, capacity, n_kv_heads, self.is_half(k_cache)];
+        append.states = [Some(k_cache), Some(v_cache)];
+        let mut attend = self.draft(Kernel::Attend, &[q], out, 0);
         attend.constants.n = [head_dim, capacity, group, self.is_half(k_cache)];
         (attend.constants.m[0], attend.constants.f[0]) = (window, scale);
         attend.states = [Some(k_cache), Some(v_cache)];
         attend.groups = Groups::EachRow(n_heads);
-        vec![append(k, k_cache), append(v, v_cache), attend]
+        vec![append, attend]
     }
 
     fn conv(&self, op: &Op) -> Draft {

@@ -2,8 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::gpu::UNIFORM_ALIGN;
 use crate::kernel::Kernel;
+use crate::plan::UNIFORM_ALIGN;
 
 /// What kernels are told of one run; `Job` in the shaders.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
@@ -45,12 +45,6 @@ pub(crate) struct Tape {
 }
 
 impl Tape {
-    /// Runs that one submit may have.
-    pub(crate) const RUNS: usize = 512;
-
-    /// Bytes of the buffer that runs lie in.
-    pub(crate) const RUN_BYTES: u64 = Self::RUNS as u64 * UNIFORM_ALIGN;
-
     /// Notes a run, and returns its number.
     pub(crate) fn run(&mut self, run: Run) -> usize {
         let index = self.runs.len() / UNIFORM_ALIGN as usize;

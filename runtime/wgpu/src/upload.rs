@@ -1,6 +1,6 @@
 //! What this machine computes for the GPU: rows of tables, which stay mapped here, and angles, which need exact sines.
 
-use dynamax_bundle::{Op, TensorId};
+use dynamax_bundle::TensorId;
 use dynamax_engine::{Job, Model, memory};
 use dynamax_kernels::{Isa, Matrix};
 
@@ -14,17 +14,6 @@ pub(crate) fn words(uploaded: Uploaded, model: &Model<'_>, rows: usize) -> usize
         Uploaded::Rows { table } => rows * width(table),
         Uploaded::Angles { inv_freq } => rows * 2 * width(inv_freq),
     }
-}
-
-/// Numbers of all uploads of a chunk.
-pub(crate) fn most_words(model: &Model<'_>) -> usize {
-    let rows = model.settings().max_rows as usize;
-    let of = |op: &Op| match *op {
-        Op::Embed { table, .. } => words(Uploaded::Rows { table }, model, rows),
-        Op::RopeAngles { inv_freq, .. } => words(Uploaded::Angles { inv_freq }, model, rows),
-        _ => 0,
-    };
-    model.program().ops.iter().map(of).sum()
 }
 
 /// Computes the rows of a job.

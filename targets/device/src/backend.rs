@@ -8,8 +8,13 @@ use dynamax_session::{Session, Source};
 
 /// Puts a session on the backend that `[device]` names. Where it is not there, and `fallback` allows it, the cpu runs, and
 /// stderr says why.
-pub(crate) fn put(session: &mut Session<'_>, source: &Source, config: &Device) -> Result<()> {
-    match device(session, source, config.backend) {
+pub(crate) fn put(
+    session: &mut Session<'_>,
+    source: &Source,
+    config: &Device,
+    memory_bytes: Option<u64>,
+) -> Result<()> {
+    match device(session, source, config.backend, memory_bytes) {
         Ok(Some(device)) => session.run_on(device),
         Ok(None) => {}
         Err(error) if config.fallback => {
@@ -22,13 +27,14 @@ pub(crate) fn put(session: &mut Session<'_>, source: &Source, config: &Device) -
 
 /// The backend's device; none for the cpu.
 #[cfg_attr(
-    not(feature = "flex"),
-    expect(unused_variables, reason = "only Burn keeps the mapped bytes")
+    not(feature = "wgpu"),
+    expect(unused_variables, reason = "the cpu's plan was checked when it was made")
 )]
 fn device(
     session: &Session<'_>,
     source: &Source,
     backend: Backend,
+    memory_bytes: Option<u64>,
 ) -> Result<Option<Box<dyn dynamax_engine::Device>>> {
     match backend {
         Backend::Cpu => Ok(None),
@@ -43,7 +49,13 @@ fn device(
             Ok(Some(Box::new(device)))
         }
         #[cfg(feature = "wgpu")]
-        Backend::Wgpu => Ok(Some(Box::new(dynamax_wgpu::WgpuDevice::new(&session.model())?))),
+        Backend::Wgpu => {
+            let model = session.model();
+            dynamax_wgpu::Held::of(&model).fit(memory_bytes.unwrap_or(u64::MAX))?;
+            let device = dynamax_wgpu::WgpuDevice::new(&model)?;
+            source.give_back();
+            Ok(Some(Box::new(device)))
+        }
         #[cfg(not(feature = "flex"))]
         Backend::Flex | Backend::Ndarray => bail!(lacks(backend)),
         #[cfg(not(feature = "wgpu"))]

@@ -84,7 +84,7 @@ fn report(path: &Path, settled: &Settled, ready: &Ready) -> Result<Report> {
     let bundle = ready.source.bundle()?;
     let meta = bundle.meta();
     let here = dynamax_session::machine::default_threads();
-    let profile = ready.profile(settled)?;
+    let profile = ready.profile(settled, config.device.backend.name())?;
     let outlook = outlook(settled, &bundle, profile.as_ref())?;
     Ok(Report {
         config: path.display().to_string(),

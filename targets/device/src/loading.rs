@@ -105,9 +105,9 @@ pub(crate) struct Ready {
 
 impl Ready {
     /// What the bundle was found to cost on this board: see [`profiles::beside`].
-    pub(crate) fn profile(&self, settled: &Settled) -> Result<Option<Profile>> {
+    pub(crate) fn profile(&self, settled: &Settled, backend: &str) -> Result<Option<Profile>> {
         let hash = self.source.bundle()?.hash();
-        profiles::beside(self.source.path(), hash, &settled.config.device.board)
+        profiles::beside(self.source.path(), hash, (&settled.config.device.board, backend))
     }
 }
 

@@ -51,14 +51,14 @@ fn serve(
     live: &Arc<Live>,
 ) -> Result<Option<(Ready, Settled)>> {
     let mut session = Session::open(&ready.source, &settled.options())?;
-    backend::put(&mut session, &ready.source, &settled.config.device)?;
+    backend::put(&mut session, &ready.source, &settled.config.device, settled.memory_bytes)?;
     let text = Text::of(&session.bundle)?.without_memory();
     let chat = Chat::of(&session.bundle, &text)?;
     let mut memory = session.memory();
     let mut generator = Generator::new(&session, &mut memory);
     prove(&mut generator).context("the bundle makes no token")?;
     let program = *session.model().program();
-    let profile = ready.profile(settled).unwrap_or_else(|error| {
+    let profile = ready.profile(settled, session.backend()).unwrap_or_else(|error| {
         eprintln!("dynamaxd: costs are the board's, not a profile's: {error:#}");
         None
     });
@@ -79,7 +79,7 @@ fn serve(
         settled.slots()?.confirm()?;
     }
     heap::reserve();
-    let memory_locked = lock_memory();
+    let memory_locked = lock_memory(&session);
     heap::settle();
     live.totals().loaded =
         Loaded { energy_source, memory_locked, ..loaded(ready, &session, &chat) };
@@ -125,9 +125,10 @@ fn prove(generator: &mut Generator<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Keeps weights and work memory from being swapped out, where that is allowed.
-fn lock_memory() -> bool {
-    rustix::mm::mlockall(rustix::mm::MlockAllFlags::CURRENT).is_ok()
+/// Keeps weights and work memory from being swapped out, where that is allowed. A GPU has its own: to lock what is mapped would
+/// hold weights twice.
+fn lock_memory(session: &Session<'_>) -> bool {
+    session.backend() != "wgpu" && rustix::mm::mlockall(rustix::mm::MlockAllFlags::CURRENT).is_ok()
 }
 
 fn loaded(ready: &Ready, session: &Session<'_>, chat: &Chat) -> Loaded {
@@ -139,7 +140,7 @@ fn loaded(ready: &Ready, session: &Session<'_>, chat: &Chat) -> Loaded {
         slot: ready.slot.to_string(),
         counter: ready.signature.map(|signature| signature.counter),
         context: session.model().settings().context,
-        planned_bytes: session.model().sizes().total_bytes(),
+        planned_bytes: session.planned_bytes(),
         isa: session.isa().name(),
         threads: session.threads(),
         segments: session.model().program().segments.len(),
@@ -164,7 +165,7 @@ fn report(ready: &Ready, session: &Session<'_>, memory_locked: bool, is_profiled
         ready.slot,
         meta.name,
         meta.architecture,
-        dynamax_config::show_bytes(session.model().sizes().total_bytes()),
+        dynamax_config::show_bytes(session.planned_bytes()),
         session.isa().name(),
         session.threads(),
     );

@@ -169,8 +169,12 @@ impl DecodeArguments {
         };
         let mut session = Session::open(source, &options)?;
         let backend = self.backend.map_or(device.device.backend, Backend::config);
-        let fallback = device.device.fallback;
-        backend::put(&mut session, source, backend, fallback)?;
+        backend::put(
+            &mut session,
+            source,
+            backend,
+            (device.device.fallback, options.memory_bytes),
+        )?;
         Ok(session)
     }
 
@@ -287,9 +291,10 @@ impl DecodeArguments {
 
     fn budget(&self, session: &Session<'_>, device: &DeviceConfig) -> Result<Budget> {
         let hash = session.bundle.hash();
+        let (board, backend) = (device.device.board.as_str(), session.backend());
         let profile = match (&self.profile, &session.file) {
-            (Some(path), _) => Some(profiles::read(path, hash)?),
-            (None, Some(file)) => profiles::beside(file, hash, &device.device.board)?,
+            (Some(path), _) => Some(profiles::read(path, hash, backend)?),
+            (None, Some(file)) => profiles::beside(file, hash, (board, backend))?,
             (None, None) => None,
         };
         let (threads, profile) = (session.threads(), profile.as_ref());

@@ -81,8 +81,13 @@ fn doc() -> Result<()> {
 
 /// A GPU that is missing is a failure here.
 fn wgpu() -> Result<()> {
-    let arguments = ["test", "--release", "-p", "dynamax-wgpu", "--features", "vulkan"];
-    cargo_with(&arguments, &[("DYNAMAX_NEEDS_GPU", "1")])
+    let with = [("DYNAMAX_NEEDS_GPU", "1")];
+    // One set of packages and features, so that wgpu is built once, and what lies below the binaries is that of the other tests.
+    let features = "dynamax-wgpu/vulkan,dynamax/wgpu,dynamaxd/wgpu";
+    let test = ["test", "--release", "--features", features];
+    let of = ["-p", "dynamax-wgpu", "-p", "dynamax", "-p", "dynamaxd"];
+    cargo_with(&[&test[..], &of, &["--test", "executor"]].concat(), &with)?;
+    cargo_with(&[&test[..], &of, &["--test", "gpu", "--test", "service", "gpu"]].concat(), &with)
 }
 
 /// Last, because another set of features builds Burn once more.

@@ -1,7 +1,7 @@
 //! One pass of rows through the stages: what every worker walks through in the same order.
 
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use dynamax_bundle::{Exit, Op, StateMode, TensorId};
 use dynamax_kernels::Isa;
@@ -12,7 +12,7 @@ use crate::arena::Arena;
 use crate::crew::Worker;
 use crate::device::Device;
 use crate::executor::{Log, Step};
-use crate::exits::{ExitSettings, Probed};
+use crate::exits::{Decide, ExitSettings, Probed};
 use crate::model::Model;
 
 /// The probability that a token is settled, from a probe's logits of going on and of leaving.
@@ -41,12 +41,19 @@ pub(super) struct Verdict {
     leaves: AtomicBool,
     /// The stage that it left behind.
     left: AtomicUsize,
+    /// Exits that were asked, a bit for each segment that one stands behind.
+    asked: AtomicU32,
 }
 
 impl Verdict {
     /// The stage that the token left behind.
-    pub(super) fn left(self) -> usize {
-        self.left.into_inner()
+    pub(super) fn left(&self) -> usize {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    /// Exits that were asked, a bit for each segment that one stands behind.
+    pub(super) fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
     }
 }
 
@@ -78,19 +85,14 @@ impl<'a> Pass<'a> {
     ///
     /// A token that leaves while there is no more room to wait takes all rows to the end: its own answer stays that of
     /// the exit. In a round of drafts it is not asked, and its answer is that of the last layer.
-    pub(super) fn token(
-        &self,
-        decide: &(impl Fn(Probed) -> bool + Sync),
-        verdict: &Verdict,
-        worker: Worker<'_>,
-    ) {
+    pub(super) fn token(&self, decide: &impl Decide, verdict: &Verdict, worker: Worker<'_>) {
         let last = self.exit_count();
         let mut leaves = None;
         for k in 0..=last {
             self.stage(k, worker);
             if k == last || leaves.is_some() || (self.round.is_some() && self.is_full()) {
                 self.listen(k, worker);
-            } else if self.asks(k, decide, verdict, worker) {
+            } else if self.leaves(k, decide, verdict, worker) {
                 leaves = Some(k);
                 if !self.is_full() {
                     break;
@@ -203,18 +205,31 @@ impl<'a> Pass<'a> {
         ops.iter().any(|op| op.operands().states.iter().any(Option::is_some))
     }
 
-    /// Runs the probe of exit `k` on the newest row, and asks if its token leaves. The first worker asks, all follow.
-    fn asks(
+    /// Says if the token leaves at exit `k`: without a look at its score where that is foregone.
+    fn leaves(
         &self,
         k: usize,
-        decide: &(impl Fn(Probed) -> bool + Sync),
+        decide: &impl Decide,
         verdict: &Verdict,
         worker: Worker<'_>,
     ) -> bool {
+        match decide.foregone(k) {
+            Some(leaves) => {
+                self.listen(k, worker);
+                leaves
+            }
+            None => self.asks(k, decide, verdict, worker),
+        }
+    }
+
+    /// Runs the probe of exit `k` on the newest row, and asks if its token leaves. The first worker asks, all follow.
+    fn asks(&self, k: usize, decide: &impl Decide, verdict: &Verdict, worker: Worker<'_>) -> bool {
         let Some(exit) = self.exit(k) else { return false };
         self.probe(k, self.newest(k), worker);
         if worker.is_first() {
-            verdict.leaves.store(decide(self.probed(k, exit)), Ordering::Relaxed);
+            let bit = 1_u32.checked_shl(exit.segment.into()).unwrap_or(0);
+            verdict.asked.fetch_or(bit, Ordering::Relaxed);
+            verdict.leaves.store(decide.leaves(self.probed(k, exit)), Ordering::Relaxed);
         }
         // The barrier orders the store before the loads, and the loads before the next store.
         worker.wait();

@@ -61,8 +61,9 @@ impl Decoder<'_> {
         };
         let is_right = round.right < round.rows && round.tokens[round.right as usize] == token;
         if is_right {
-            self.said = (self.model.program().logits, round.right as usize);
             round.right += 1;
+            let row = round.right as usize - 1;
+            self.say(self.model.program().logits, row);
         }
         is_right
     }

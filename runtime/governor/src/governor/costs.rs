@@ -93,7 +93,9 @@ impl Governor {
         for (segment, cost) in self.model.segments().iter().enumerate().take(exit + 1) {
             let rows = if sample.catch_up_rows > 0 { self.waiting.before(segment) } else { 0 };
             let along = cost.more_row.times(f32::from(rows));
-            parts[segment] = cost.first_row[self.last.bucket].plus(cost.probe).plus(along);
+            let asked = f32::from(u8::from((sample.asked >> segment) & 1 == 1));
+            let probe = cost.probe.times(asked);
+            parts[segment] = cost.first_row[self.last.bucket].plus(probe).plus(along);
         }
         parts[MAX_SEGMENTS] = self.model.head();
         parts

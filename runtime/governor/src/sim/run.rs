@@ -203,6 +203,7 @@ impl<'b> Machine<'b> {
             elapsed_us: total.us as u32,
             energy: Some(self.sensor.energy().less(before)),
             revealed,
+            asked: u32::MAX,
         };
         (sample, total)
     }

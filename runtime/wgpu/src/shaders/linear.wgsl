@@ -1,33 +1,52 @@
 // Matrices as a bundle stores them: panels of 16 output rows over blocks of 32 inputs, dequantized in registers.
 
-/// Rounds 32 numbers to int8: 8 words of four, the scale, and minus the sum. n = [d_in].
-@compute @workgroup_size(64)
-fn quantize(@builtin(global_invocation_id) id: vec3<u32>) {
+var<workgroup> peaks: array<f32, 256>;
+var<workgroup> sums: array<i32, 256>;
+
+/// Rounds blocks of 32 numbers to int8: 8 words of four, the scale, and minus the sum. n = [d_in].
+/// A thread has a word; neither the largest number nor the sum of integers depends on the order.
+@compute @workgroup_size(256)
+fn quantize(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let d_in = op.n.x;
-    let first = id.x * 32u;
-    if first >= d_in { return; }
-    let x = x_at(id.y) + first;
-    let out = out_at(id.y) + id.x * 10u;
-    let count = min(32u, d_in - first);
-    var largest = 0.0;
-    for (var i = 0u; i < count; i++) { largest = max(largest, abs(load(x + i))); }
+    let block = group.x * 32u + lane / 8u;
+    let word = lane % 8u;
+    let first = block * 32u + word * 4u;
+    let x = x_at(group.y) + first;
+    let out = out_at(group.y) + block * 10u;
+    var numbers: array<f32, 4>;
+    var peak = 0.0;
+    for (var i = 0u; i < 4u; i++) {
+        if first + i < d_in { numbers[i] = load(x + i); }
+        peak = max(peak, abs(numbers[i]));
+    }
+    peaks[lane] = peak;
+    for (var half = 4u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if word < half { peaks[lane] = max(peaks[lane], peaks[lane + half]); }
+    }
+    workgroupBarrier();
+    let largest = peaks[lane - word];
     let is_zero = largest < 7.888609e-31;
     let inverse = select(127.0 / largest, 0.0, is_zero);
     var sum = 0;
-    for (var word = 0u; word < 8u; word++) {
-        var packed = 0u;
-        for (var i = 0u; i < 4u; i++) {
-            let at = word * 4u + i;
-            // Rounds halves to even; the shader's `round` does as well.
-            var quant = 0;
-            if at < count { quant = i32(round(load(x + at) * inverse)); }
-            sum += quant;
-            packed |= (bitcast<u32>(quant) & 255u) << (8u * i);
-        }
-        arena[out + word] = packed;
+    var packed = 0u;
+    for (var i = 0u; i < 4u; i++) {
+        // Rounds halves to even; the shader's `round` does as well.
+        let quant = i32(round(numbers[i] * inverse));
+        sum += quant;
+        packed |= (bitcast<u32>(quant) & 255u) << (8u * i);
     }
-    store(out + 8u, select(largest / 127.0, 0.0, is_zero));
-    arena[out + 9u] = bitcast<u32>(-sum);
+    sums[lane] = sum;
+    for (var half = 4u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if word < half { sums[lane] += sums[lane + half]; }
+    }
+    if block * 32u >= d_in { return; }
+    arena[out + word] = packed;
+    if word == 0u {
+        store(out + 8u, select(largest / 127.0, 0.0, is_zero));
+        arena[out + 9u] = bitcast<u32>(-sums[lane]);
+    }
 }
 
 /// Threads that share a row's blocks.

@@ -41,30 +41,43 @@ fn rope(@builtin(global_invocation_id) id: vec3<u32>) {
     store(out_at(id.y) + at + half, fma(low, sine, high * cosine));
 }
 
-var<workgroup> sums: array<f32, 64>;
+/// Numbers of a group that are summed at once.
+const TILE = 1024u;
+
+var<workgroup> tile: array<f32, TILE>;
+var<workgroup> sums: array<f32, 16>;
 
 /// Normalises a group of a row. n = [group, width of the weight, gated], f = [eps]; y: the gate.
-@compute @workgroup_size(64)
+/// All threads read and write; squares are summed in the order of the reference: thread j of 16 takes i = j, j + 16, ….
+@compute @workgroup_size(256)
 fn norm(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let first = group.x * op.n.x;
     let x = x_at(group.y) + first;
     let gate = y_at(group.y) + first;
     let out = out_at(group.y) + first;
     var sum = 0.0;
-    for (var i = lane; i < op.n.x; i += 64u) {
-        var value = load(x + i);
-        if op.n.z != 0u { value *= silu(load(gate + i)); }
-        store(out + i, value);
-        sum = fma(value, value, sum);
+    for (var start = 0u; start < op.n.x; start += TILE) {
+        let count = min(TILE, op.n.x - start);
+        for (var i = lane; i < count; i += 256u) {
+            var value = load(x + start + i);
+            if op.n.z != 0u { value *= silu(load(gate + start + i)); }
+            store(out + start + i, value);
+            tile[i] = value;
+        }
+        workgroupBarrier();
+        if lane < 16u {
+            for (var i = lane; i < count; i += 16u) { sum = fma(tile[i], tile[i], sum); }
+        }
+        workgroupBarrier();
     }
-    sums[lane] = sum;
-    for (var half = 32u; half > 0u; half /= 2u) {
+    if lane < 16u { sums[lane] = sum; }
+    for (var half = 8u; half > 0u; half /= 2u) {
         workgroupBarrier();
         if lane < half { sums[lane] += sums[lane + half]; }
     }
     workgroupBarrier();
     let scale = 1.0 / sqrt(sums[0] / f32(op.n.x) + op.f.x);
-    for (var i = lane; i < op.n.x; i += 64u) {
+    for (var i = lane; i < op.n.x; i += 256u) {
         store(out + i, load(out + i) * scale * bitcast<f32>(weight[(first + i) % op.n.y]));
     }
 }

@@ -14,8 +14,8 @@ fn to_half(x: f32) -> u32 {
     return sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13u);
 }
 
-/// Appends rows of keys or values, a pair of numbers by each thread.
-/// n = [head_dim, capacity, heads, halves].
+/// Appends rows of keys and of values, a pair of numbers of each by a thread.
+/// n = [head_dim, capacity, heads, halves]; x: keys, y: values.
 @compute @workgroup_size(64)
 fn append(@builtin(global_invocation_id) id: vec3<u32>) {
     let at = id.x * 2u;
@@ -23,32 +23,17 @@ fn append(@builtin(global_invocation_id) id: vec3<u32>) {
     let head = at / op.n.x;
     let slot = (job.cache_position + id.y) % op.n.y;
     let to = (head * op.n.y + slot) * op.n.x + at % op.n.x;
-    let x = x_at(id.y) + at;
+    let k = x_at(id.y) + at;
+    let v = y_at(id.y) + at;
     if op.n.w != 0u {
-        state[to / 2u] = to_half(load(x)) | (to_half(load(x + 1u)) << 16u);
+        state[to / 2u] = to_half(load(k)) | (to_half(load(k + 1u)) << 16u);
+        other[to / 2u] = to_half(load(v)) | (to_half(load(v + 1u)) << 16u);
     } else {
-        state[to] = arena[x];
-        state[to + 1u] = arena[x + 1u];
+        state[to] = arena[k];
+        state[to + 1u] = arena[k + 1u];
+        other[to] = arena[v];
+        other[to + 1u] = arena[v + 1u];
     }
-}
-
-var<workgroup> scores: array<f32, 64>;
-var<workgroup> reduced: array<f32, 64>;
-
-/// The sum, or the largest, of a number of each thread.
-fn reduce(lane: u32, value: f32, is_sum: bool) -> f32 {
-    workgroupBarrier();
-    reduced[lane] = value;
-    for (var half = 32u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if lane < half {
-            let a = reduced[lane];
-            let b = reduced[lane + half];
-            reduced[lane] = select(max(a, b), a + b, is_sum);
-        }
-    }
-    workgroupBarrier();
-    return reduced[0];
 }
 
 /// Two neighbouring numbers of a cache.
@@ -63,9 +48,14 @@ fn value(at: u32) -> f32 {
     return select(pair.x, pair.y, (at & 1u) != 0u);
 }
 
-/// One query head at one position, over blocks of 64 positions with a running maximum.
+var<workgroup> products: array<vec2<f32>, 256>;
+var<workgroup> scores: array<f32, 32>;
+var<workgroup> weights: array<f32, 32>;
+
+/// One query head at one position, over the reference's blocks of positions and in its order of sums: blocks of 32 that start at
+/// absolute multiples of 32, with a running maximum.
 /// n = [head_dim, capacity, query heads of a key head, halves], m = [window], f = [scale].
-@compute @workgroup_size(64)
+@compute @workgroup_size(256)
 fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let head_dim = op.n.x;
     let cache = group.x / op.n.z * op.n.y * head_dim;
@@ -73,47 +63,46 @@ fn attend(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_ind
     let end = job.cache_position + group.y + 1u;
     var start = 0u;
     if op.m.x != 0u && end > op.m.x { start = end - op.m.x; }
+    // Eight threads have a position's key: each two of the 16 lanes that the reference sums by.
+    let own = lane / 8u;
+    let part = lane % 8u;
     var largest = -3.0e38;
     var sum = 0.0;
-    var acc: array<f32, 4>;
-    for (var first = start; first < end; first += 64u) {
-        let position = first + lane;
-        var score = -3.0e38;
-        if position < end {
-            let at = cache + position % op.n.y * head_dim;
-            score = 0.0;
-            for (var i = 0u; i < head_dim; i += 2u) {
-                let pair = key(at + i);
-                score = fma(load(query + i), pair.x, score);
-                score = fma(load(query + i + 1u), pair.y, score);
-            }
-            score *= op.f.x;
-        }
-        let before = largest;
-        largest = max(before, reduce(lane, score, false));
-        let correction = exp_(before - largest);
-        var w = 0.0;
-        if position < end { w = exp_(score - largest); }
-        scores[lane] = w;
-        sum = fma(sum, correction, reduce(lane, w, true));
-        let count = min(64u, end - first);
-        for (var part = 0u; part < 4u; part++) {
-            let d = part * 64u + lane;
-            if d < head_dim {
-                var mixed = acc[part] * correction;
-                for (var j = 0u; j < count; j++) {
-                    let at = cache + (first + j) % op.n.y * head_dim + d;
-                    mixed = fma(scores[j], value(at), mixed);
-                }
-                acc[part] = mixed;
+    // Of the column `lane`.
+    var mixed = 0.0;
+    for (var first = start; first < end; first = min(end, (first / 32u + 1u) * 32u)) {
+        let count = min(end, (first / 32u + 1u) * 32u) - first;
+        var product = vec2(0.0, 0.0);
+        if own < count {
+            let at = cache + (first + own) % op.n.y * head_dim;
+            for (var i = part * 2u; i < head_dim; i += 16u) {
+                product = fma(vec2(load(query + i), load(query + i + 1u)), key(at + i), product);
             }
         }
+        products[lane] = product;
+        for (var half = 4u; half > 0u; half /= 2u) {
+            workgroupBarrier();
+            if part < half { products[lane] += products[lane + half]; }
+        }
+        if part == 0u { scores[own] = op.f.x * (products[lane].x + products[lane].y); }
         workgroupBarrier();
+        let before = largest;
+        for (var j = 0u; j < count; j++) { largest = max(largest, scores[j]); }
+        let correction = exp_(before - largest);
+        if lane < count { weights[lane] = exp_(scores[lane] - largest); }
+        workgroupBarrier();
+        var total = 0.0;
+        mixed *= correction;
+        for (var j = 0u; j < count; j++) {
+            total += weights[j];
+            if lane < head_dim {
+                let at = cache + (first + j) % op.n.y * head_dim + lane;
+                mixed = fma(weights[j], value(at), mixed);
+            }
+        }
+        sum = fma(sum, correction, total);
     }
-    for (var part = 0u; part < 4u; part++) {
-        let d = part * 64u + lane;
-        if d < head_dim { store(out_at(group.y) + group.x * head_dim + d, acc[part] / sum); }
-    }
+    if lane < head_dim { store(out_at(group.y) + group.x * head_dim + lane, mixed / sum); }
 }
 
 fn held(at: u32) -> f32 { return bitcast<f32>(state[at]); }

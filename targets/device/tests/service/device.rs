@@ -125,7 +125,14 @@ impl Board {
 
     /// Starts the service and waits until it answers.
     pub(crate) fn start(&self) -> Service<'_> {
-        let child = self.command(&[]).stderr(Stdio::piped()).spawn().unwrap();
+        self.start_with(|_| ())
+    }
+
+    /// The same, with a command that was changed.
+    pub(crate) fn start_with(&self, change: impl FnOnce(&mut Command)) -> Service<'_> {
+        let mut command = self.command(&[]);
+        change(&mut command);
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut service = Service { board: self, child, lines: Vec::new(), errors: None };
         let mut errors = BufReader::new(service.child.stderr.take().unwrap());
         loop {

@@ -4,6 +4,8 @@
 mod answers;
 #[cfg(test)]
 mod device;
+#[cfg(all(test, feature = "wgpu"))]
+mod gpu;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]

@@ -15,7 +15,6 @@ use dynamax_config::show_bytes as show;
 use dynamax_engine::decoder::Crew;
 use dynamax_engine::{Decoder, Outcome, Team};
 use dynamax_governor::Microjoules;
-use dynamax_kernels::Isa;
 use dynamax_session::budget::Budget;
 use dynamax_session::rounds::{Drafter, Tally};
 use dynamax_session::traffic::Ladder;
@@ -143,7 +142,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         speedup: measured.speedup,
         speedup_modelled: measured.speedup_modelled,
         peak_rss_bytes,
-        planned_bytes: session.model().sizes().total_bytes(),
+        planned_bytes: session.planned_bytes(),
     };
     if arguments.json { print_json(&report) } else { show_report(&report) }
 }
@@ -170,7 +169,6 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
     let mut depth = depth;
     let (mut prefills, mut decodes, mut speedups) = (Vec::new(), Vec::new(), Vec::new());
     let mut seen = Seen {
-        isa: session.isa(),
         outcomes: Vec::new(),
         drafts: Tally::default(),
         staged: staged(&mut decoder, prompt, arguments, &depth)?,
@@ -192,8 +190,7 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
     let tokens = (arguments.n * arguments.repetitions) as f64;
     let position = (arguments.prompt + arguments.n / 2) as u64;
     let ladder = Ladder::of(model.program());
-    let step_bytes =
-        |(outcome, asks): &(Outcome, bool)| ladder.step_bytes(outcome, *asks, position);
+    let step_bytes = |outcome: &Outcome| ladder.step_bytes(outcome, position);
     let bytes: u64 = seen.outcomes.iter().map(step_bytes).sum();
     let modelled = |budget: &Budget| {
         speedup::modelled(budget.governor().model(), &seen.outcomes, tokens, position as u32)
@@ -282,9 +279,9 @@ fn decode(
         seen.drafts.add(&rounds.end_sequence());
         return Ok(());
     }
-    let (decide, asks) = (depth.decision(prompt as u32, tokens as u32), depth.settings().is_some());
+    let decide = depth.decision(prompt as u32, tokens as u32);
     for _ in 0..tokens {
-        seen.outcomes.push((decoder.step(token, &decide)?, asks));
+        seen.outcomes.push(decoder.step_by(token, &decide)?);
         token = decoder.best();
     }
     Ok(())
@@ -292,27 +289,29 @@ fn decode(
 
 /// What was seen of all tokens.
 struct Seen {
-    isa: Isa,
-    /// Steps, and whether exits were asked in them.
-    outcomes: Vec<(Outcome, bool)>,
+    outcomes: Vec<Outcome>,
     drafts: Tally,
     staged: Option<Staged>,
 }
 
 impl Drafter for Seen {
-    fn draft(&mut self, logits: &[f32], drafts: &[u32]) -> u32 {
+    fn draft(&mut self, decoder: &mut Decoder<'_>, drafts: &[u32]) -> u32 {
         match &mut self.staged {
             Some(staged) => staged.draft(drafts.len()),
-            None => self.isa.argmax(logits) as u32,
+            None => decoder.best(),
         }
+    }
+
+    fn hear(&mut self, decoder: &mut Decoder<'_>) {
+        _ = decoder.best();
     }
 
     fn always_leaves(&self) -> bool {
         self.staged.is_some()
     }
 
-    fn stepped(&mut self, outcome: &Outcome, asks: bool, _: Duration) -> Option<Microjoules> {
-        self.outcomes.push((*outcome, asks));
+    fn stepped(&mut self, outcome: &Outcome, _: Duration) -> Option<Microjoules> {
+        self.outcomes.push(*outcome);
         None
     }
 }
@@ -323,11 +322,8 @@ impl Seen {
         let layers = |segment: u16| f64::from(program.segments[usize::from(segment)].layers.max(1));
         let (all, last) = (layers(program.segments.len() as u16 - 1), program.segments.len() - 1);
         let depth = |outcome: &Outcome| layers(outcome.segment) / all;
-        let (left, full): (Vec<&Outcome>, Vec<&Outcome>) = self
-            .outcomes
-            .iter()
-            .map(|(outcome, _)| outcome)
-            .partition(|outcome| usize::from(outcome.segment) < last);
+        let (left, full): (Vec<&Outcome>, Vec<&Outcome>) =
+            self.outcomes.iter().partition(|outcome| usize::from(outcome.segment) < last);
         let early: f64 = left.iter().map(|outcome| depth(outcome)).sum();
         if self.drafts.drafted() == 0 {
             return (early + full.len() as f64) / tokens;
@@ -337,9 +333,7 @@ impl Seen {
     }
 
     fn agreement(&self) -> Option<f64> {
-        let sum = |of: fn(&Outcome) -> u32| {
-            self.outcomes.iter().map(|(outcome, _)| of(outcome)).sum::<u32>()
-        };
+        let sum = |of: fn(&Outcome) -> u32| self.outcomes.iter().map(of).sum::<u32>();
         let (revealed, agreed) = (sum(|outcome| outcome.revealed), sum(|outcome| outcome.agreed));
         (revealed > 0).then(|| f64::from(agreed) / f64::from(revealed))
     }

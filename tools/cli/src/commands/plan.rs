@@ -11,11 +11,13 @@ use dynamax_config::{Board, Bytes, Isa, show_bytes as show};
 use dynamax_engine::model::{Owner, PlannedBuffer, fit};
 use dynamax_engine::{LoadError, Loaded};
 use dynamax_plan::{Buffer, svg_picture, text_picture};
+use dynamax_wgpu::Held;
 use serde::Serialize;
 
 use super::print_json;
 use crate::board;
 use crate::failure::Failure;
+use crate::session::Backend;
 use crate::source::{self, Demo};
 
 /// Show the memory plan of a bundle, or plan bare buffers.
@@ -26,6 +28,7 @@ Examples:
   dynamax plan m.dmx --svg plan.svg                     and as a picture
   dynamax plan m.dmx --context 8192 --memory \"3.5 GiB\"  does it fit?
   dynamax plan m.dmx --board jetson-orin-nano-8gb       and onto this board?
+  dynamax plan m.dmx --backend wgpu                     what a GPU would hold, and what stays beside it
   dynamax plan --lifetimes buffers.csv --capacity 1048576  id,lower,upper,size in, offsets out")]
 pub(crate) struct Arguments {
     /// The bundle; without one, the built-in demo.
@@ -43,6 +46,9 @@ pub(crate) struct Arguments {
     /// Drafts to verify together, as --exit verified does; without it, none.
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=16))]
     drafts: Option<u32>,
+    /// Executor to plan for: where `wgpu` holds what is shown, too. On a board, CPU and GPU share one memory.
+    #[arg(long, value_enum, default_value_t, conflicts_with = "lifetimes")]
+    backend: Backend,
     /// Say if the plan fits into this much, such as "3.5 GiB".
     #[arg(long)]
     memory: Option<Bytes>,
@@ -78,8 +84,43 @@ struct Report {
     /// Of the arena: residual rows that wait at exits.
     pending_bytes: u64,
     sampling_bytes: u64,
+    /// Of everything, here and on a GPU.
     total_bytes: u64,
+    /// Who holds what, with --backend wgpu.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<OnGpu>,
     buffers: Vec<BufferReport>,
+}
+
+/// What a GPU holds, and what stays beside it.
+#[derive(Serialize)]
+struct OnGpu {
+    weights_bytes: u64,
+    state_bytes: u64,
+    arena_bytes: u64,
+    /// What goes to and fro.
+    traffic_bytes: u64,
+    gpu_bytes: u64,
+    /// Tables that stay mapped.
+    tables_bytes: u64,
+    /// Logits that were read back, and sampling.
+    host_bytes: u64,
+    cpu_bytes: u64,
+}
+
+impl From<Held> for OnGpu {
+    fn from(held: Held) -> Self {
+        Self {
+            weights_bytes: held.weights_bytes,
+            state_bytes: held.state_bytes,
+            arena_bytes: held.arena_bytes,
+            traffic_bytes: held.traffic_bytes,
+            gpu_bytes: held.gpu_bytes(),
+            tables_bytes: held.tables_bytes,
+            host_bytes: held.host_bytes,
+            cpu_bytes: held.cpu_bytes(),
+        }
+    }
 }
 
 /// One buffer of a plan.
@@ -112,7 +153,8 @@ fn plan_bundle(arguments: &Arguments) -> Result<()> {
         context_max,
         settings,
     )?;
-    let report = report(&loaded, &program);
+    let held = (arguments.backend == Backend::Wgpu).then(|| Held::of(&loaded.model()));
+    let report = report(&loaded, &program, held);
     show_report(arguments, &report)?;
     let board = arguments.board.as_deref().map(board::named).transpose()?;
     let limit = match &board {
@@ -121,6 +163,9 @@ fn plan_bundle(arguments: &Arguments) -> Result<()> {
     };
     if let Some(limit) = limit {
         fit(&program, report.weights_bytes, context_max, settings, limit).map_err(no)?;
+        if let Some(held) = held {
+            held.fit(limit).map_err(|error| Failure(error.to_string()))?;
+        }
     }
     if let (Some(board), false) = (&board, arguments.json) {
         show_board(board, &report)?;
@@ -151,7 +196,7 @@ fn no(error: LoadError) -> anyhow::Error {
     }
 }
 
-fn report(loaded: &Loaded<'_>, program: &ProgramBuf) -> Report {
+fn report(loaded: &Loaded<'_>, program: &ProgramBuf, held: Option<Held>) -> Report {
     let sizes = loaded.model().sizes();
     let buffers = loaded.buffers().iter().map(|planned| BufferReport {
         id: id(planned, program),
@@ -168,7 +213,8 @@ fn report(loaded: &Loaded<'_>, program: &ProgramBuf) -> Report {
         log_bytes: sizes.log_bytes,
         pending_bytes: sizes.pending_bytes,
         sampling_bytes: sizes.sampling_bytes,
-        total_bytes: sizes.total_bytes(),
+        total_bytes: held.map_or_else(|| sizes.total_bytes(), |held| held.total_bytes()),
+        gpu: held.map(OnGpu::from),
         buffers: buffers.collect(),
     }
 }
@@ -214,6 +260,23 @@ fn show_report(arguments: &Arguments, report: &Report) -> Result<()> {
     }
     line("  at least", report.lower_bound_bytes);
     line("sampling", report.sampling_bytes);
+    if let Some(gpu) = &report.gpu {
+        show_gpu(gpu, line);
+    }
     line("total", report.total_bytes);
     Ok(())
+}
+
+fn show_gpu(gpu: &OnGpu, line: impl Fn(&str, u64)) {
+    line("on a GPU", gpu.gpu_bytes);
+    line("  weights", gpu.weights_bytes);
+    line("  states", gpu.state_bytes);
+    line("  arena", gpu.arena_bytes);
+    line("  to and fro", gpu.traffic_bytes);
+    line("beside it", gpu.cpu_bytes);
+    line("  tables", gpu.tables_bytes);
+    line("  logits", gpu.host_bytes);
+    println!(
+        "where both share a memory, all of it; weights are there once: what was mapped to copy them is given back"
+    );
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use dynamax_bundle::{Program, Rows, StateMode};
 use dynamax_config::{Profile, Spread};
-use dynamax_engine::{Decoder, ExitSettings, Outcome};
+use dynamax_engine::{Decide, Decoder, ExitSettings, Outcome, Probed, Thresholds};
 use dynamax_governor::meter::{Source, power_mode};
 use dynamax_governor::{CONTEXT_BUCKETS, Cost, CostModel, SegmentCost, Traffic, bucket_context};
 use dynamax_session::traffic::Ladder;
@@ -22,9 +22,10 @@ use crate::source::{self, Demo};
 /// Measure what a token costs on this machine, for budgets.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Tokens are made to leave at each exit in turn, then to run to the end, then to wait and be caught up, nine times. The differences
-are the segments' costs; what cannot be told apart so (the first segment and the head) is shared out by bytes. Where context is
-read, tokens are timed at longer contexts, too, as far as --context reaches.
+Tokens are made to leave at each exit in turn, then to run to the end, with exits asked and without, then to wait and be caught
+up, nine times. The differences are the costs of segments and of exits, which on a GPU are read back; what cannot be told apart so
+(the first segment and the head) is shared out by bytes. Where context is read, tokens are timed at longer contexts, too, as far as
+--context reaches.
 
 Examples:
   dynamax profile m.dmx                                  into m.profile.toml, which budgets for m.dmx find
@@ -76,6 +77,9 @@ struct Shown {
     more_row_uj: f32,
     /// Of each range of contexts.
     us_by_context: Vec<f32>,
+    /// To ask the exit behind it: to compute its score, and to wait until it is known.
+    probe_us: f32,
+    probe_uj: f32,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -89,6 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (model, spreads) = measured.model(&Ladder::of(session.model().program()))?;
     let profile = Profile {
         board: arguments.decode.device()?.device.board,
+        backend: session.backend().to_owned(),
         source: label.to_owned(),
         bundle: session.bundle.hash().to_string(),
         power_mode: power_mode(arguments.decode.root()),
@@ -109,6 +114,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 struct Measured {
     /// To each exit, then to the end.
     ways: Vec<Rounds>,
+    /// To the end, past exits that are not asked.
+    unasked: Rounds,
     /// Each further row that is caught up with another.
     more_row: Rounds,
     /// How much longer each way takes at the contexts of a range, from the second range on.
@@ -195,11 +202,13 @@ impl<'s> Bench<'s> {
         let mut decoder = self.session.decoder(&mut memory);
         let bar = progress::steps(ROUNDS as u64 * 2, "profile");
         let (mut ways, mut more_row) = (vec![Rounds::default(); exits + 1], Rounds::default());
+        let mut unasked = Rounds::default();
         for _ in 0..ROUNDS {
             for (way, rounds) in ways.iter_mut().enumerate() {
-                rounds.0.push(self.way(&mut decoder, way, exits)?);
+                rounds.0.push(self.way(&mut decoder, exits, &At(way))?);
             }
             if exits > 0 {
+                unasked.0.push(self.way(&mut decoder, exits, &Thresholds::all(f32::INFINITY))?);
                 let one = self.catch_up(&mut decoder, 1)?;
                 let many = self.catch_up(&mut decoder, ROWS)?;
                 let more = |one: f32, many: f32| (many - one) / (ROWS - 1) as f32;
@@ -210,11 +219,16 @@ impl<'s> Bench<'s> {
         }
         let longer = self.at_longer_contexts(&mut decoder, exits)?;
         bar.finish_and_clear();
-        Ok(Measured { ways, more_row, longer })
+        Ok(Measured { ways, unasked, more_row, longer })
     }
 
-    /// One round of tokens that all leave at exit `way`, or run to the end.
-    fn way(&mut self, decoder: &mut Decoder<'_>, way: usize, exits: usize) -> Result<Cost> {
+    /// One round of tokens that all go the same way.
+    fn way(
+        &mut self,
+        decoder: &mut Decoder<'_>,
+        exits: usize,
+        decide: &impl Decide,
+    ) -> Result<Cost> {
         use_skipping(decoder, exits)?;
         decoder.feed(&[0])?;
         let model = self.session.model();
@@ -226,7 +240,8 @@ impl<'s> Bench<'s> {
         {
             let token = times_us.len() as u32 % model.vocab_size();
             let start = Instant::now();
-            let outcome = decoder.step(token, |probed| probed.exit == way)?;
+            let outcome = decoder.step_by(token, decide)?;
+            _ = decoder.best();
             let elapsed = start.elapsed();
             times_us.push(elapsed.as_secs_f32() * 1e6);
             energies_uj.push(self.energy(&outcome, elapsed)?);
@@ -263,7 +278,8 @@ impl<'s> Bench<'s> {
             for round in 0..ROUNDS * TOKENS_AT_CONTEXT {
                 for (way, times) in times.iter_mut().enumerate() {
                     let start = Instant::now();
-                    decoder.step(round as u32, |probed| probed.exit == way)?;
+                    decoder.step_by(round as u32, &At(way))?;
+                    _ = decoder.best();
                     times.push(start.elapsed().as_secs_f32() * 1e6);
                 }
             }
@@ -288,9 +304,11 @@ impl<'s> Bench<'s> {
             for token in 0..rows as u32 {
                 decoder.step(token, |_| true)?;
             }
+            decoder.wait();
             self.metering.start();
             let start = Instant::now();
             decoder.catch_up();
+            decoder.wait();
             let elapsed = start.elapsed();
             times_us.push(elapsed.as_secs_f32() * 1e6);
             let caught = Outcome {
@@ -305,9 +323,18 @@ impl<'s> Bench<'s> {
     }
 
     fn energy(&mut self, outcome: &Outcome, elapsed: Duration) -> Result<f32> {
-        let energy = self.metering.token(outcome, true, 0, elapsed);
+        let energy = self.metering.token(outcome, 0, elapsed);
         let energy = energy.map_err(|fault| anyhow::anyhow!("the power meter fails: {fault}"))?;
         Ok(energy.0 as f32)
+    }
+}
+
+/// Asks each exit, and leaves at this one.
+struct At(usize);
+
+impl Decide for At {
+    fn leaves(&self, probed: Probed) -> bool {
+        probed.exit == self.0
     }
 }
 
@@ -325,15 +352,22 @@ fn use_skipping(decoder: &mut Decoder<'_>, exits: usize) -> Result<()> {
 }
 
 impl Measured {
-    /// Costs of the parts: differences between the ways; the first segment, its probe and the head share the first way by
-    /// bytes. Ranges of context that were not measured cost more by the bytes that they read.
+    /// Costs of the parts: differences between the ways; the first segment and the head share the first way by bytes. Ranges of
+    /// context that were not measured cost more by the bytes that they read.
     fn model(&self, ladder: &Ladder) -> Result<(CostModel, Vec<Spread>)> {
         let bytes = |part: &Traffic| part.bytes as f32;
         let (first, probe) = (&ladder.segments[0], ladder.segments[0].probe_bytes as f32);
         let whole = bytes(first) + probe + bytes(&ladder.head);
-        let shortest = self.ways[0].median();
-        let head = shortest.times(bytes(&ladder.head) / whole);
-        let of_byte = Cost { us: shortest.us / whole, uj: shortest.uj / whole };
+        let of_byte = self.ways[0].median().times(1.0 / whole);
+        let asked = self.asked();
+        // What is computed takes at least as long as its bytes, whatever the noise.
+        let probe_of = |part: &Traffic| match part.probe_bytes {
+            0 => Cost::default(),
+            bytes => larger(of_byte.times(bytes as f32), asked),
+        };
+        let (both, probe) = (bytes(first) + bytes(&ladder.head), probe_of(first));
+        let shortest = at_least(minus(self.ways[0].median(), probe), self.ways[0].median());
+        let head = shortest.times(bytes(&ladder.head) / both);
         let skipped: f32 = ladder.segments.iter().skip(1).map(bytes).sum();
         let more_row = self.more_row.median();
         let more_row = Cost { us: more_row.us.max(0.0), uj: more_row.uj.max(0.0) };
@@ -341,25 +375,34 @@ impl Measured {
         for (index, part) in ladder.segments.iter().enumerate() {
             let (base, spread) = match index.checked_sub(1) {
                 None => {
-                    let share = bytes(first) / whole;
-                    let spread = self.ways[0].spread();
+                    let share = bytes(first) / both;
+                    let spread = without(self.ways[0].spread(), probe);
                     let of_it = |both: [f32; 2]| both.map(|value| value * share);
                     let spread = Spread { us: of_it(spread.us), uj: of_it(spread.uj) };
                     (shortest.times(share), spread)
                 }
                 Some(before) => {
                     let more = self.ways[index].minus(&self.ways[before]);
-                    (at_least(more.median(), self.ways[index].median()), more.spread())
+                    let probe = probe_of(part);
+                    let base = minus(more.median(), probe);
+                    (at_least(base, self.ways[index].median()), without(more.spread(), probe))
                 }
             };
             let first_row = self.by_context((index, base), part, of_byte);
             let share = if skipped > 0.0 { bytes(part) / skipped } else { 0.0 };
-            let probe = of_byte.times(part.probe_bytes as f32);
+            let probe = probe_of(part);
             segments.push(SegmentCost { first_row, more_row: more_row.times(share), probe });
             spreads.push(spread);
         }
         let model = CostModel::new(&segments, head);
         Ok((model.context("what was measured makes no costs: measure again")?, spreads))
+    }
+
+    /// What asking one exit costs: they are alike, and share what all of them cost more.
+    fn asked(&self) -> Cost {
+        let exits = self.ways.len() - 1;
+        let all = self.ways[exits].minus(&self.unasked).median();
+        all.times(1.0 / exits.max(1) as f32)
     }
 
     /// What a segment costs in each range of context: as much longer as its way was found to take, and where none was, by bytes.
@@ -398,6 +441,19 @@ fn at_least(more: Cost, whole: Cost) -> Cost {
     Cost { us: more.us.max(whole.us * 1e-3), uj: more.uj.max(whole.uj * 1e-3) }
 }
 
+fn larger(a: Cost, b: Cost) -> Cost {
+    Cost { us: a.us.max(b.us), uj: a.uj.max(b.uj) }
+}
+
+fn minus(a: Cost, b: Cost) -> Cost {
+    Cost { us: a.us - b.us, uj: a.uj - b.uj }
+}
+
+/// The spread of what is left when `part` is taken away.
+fn without(spread: Spread, part: Cost) -> Spread {
+    Spread { us: spread.us.map(|us| us - part.us), uj: spread.uj.map(|uj| uj - part.uj) }
+}
+
 fn report(output: &Path, source: &'static str, measured: &Measured, profile: &Profile) -> Report {
     let model = &profile.model;
     let full = measured.ways.last().map_or_else(Rounds::default, Clone::clone);
@@ -413,6 +469,8 @@ fn report(output: &Path, source: &'static str, measured: &Measured, profile: &Pr
         more_row_us_95: more_row.map(|us| us * segment.more_row.us / whole.max(f32::MIN_POSITIVE)),
         more_row_uj: segment.more_row.uj,
         us_by_context: segment.first_row.iter().map(|cost| cost.us).collect(),
+        probe_us: segment.probe.us,
+        probe_uj: segment.probe.uj,
     };
     Report {
         output: output.display().to_string(),
@@ -443,13 +501,14 @@ fn show(report: &Report) -> Result<()> {
     );
     for (index, segment) in report.segments.iter().enumerate() {
         println!(
-            "  segment {index}: {:>9.1} us ({:>13}) {:>11.1} uJ ({:>15}), each further row {:.1} us ({})",
+            "  segment {index}: {:>9.1} us ({:>13}) {:>11.1} uJ ({:>15}), each further row {:.1} us ({}), exit {:.1} us",
             segment.us,
             between(segment.us_95),
             segment.uj,
             between(segment.uj_95),
             segment.more_row_us,
-            between(segment.more_row_us_95)
+            between(segment.more_row_us_95),
+            segment.probe_us
         );
     }
     println!("  head     : {:>9.1} us {:>27.1} uJ", report.head_us, report.head_uj);
@@ -481,10 +540,31 @@ mod tests {
     }
 
     #[test]
+    fn an_exit_costs_what_asking_it_takes_longer() {
+        // 60 to leave at the exit; to the end 130 where it is asked, 100 where it is not.
+        let measured = Measured {
+            ways: vec![rounds([60.0; ROUNDS]), rounds([130.0; ROUNDS])],
+            unasked: rounds([100.0; ROUNDS]),
+            more_row: Rounds::default(),
+            longer: Vec::new(),
+        };
+        let part = |bytes, probe_bytes| Traffic { bytes, probe_bytes, ..Traffic::default() };
+        let ladder = Ladder { segments: vec![part(200, 1), part(700, 0)], head: part(100, 0) };
+        let (model, _) = measured.model(&ladder).unwrap();
+        let [first, second] = model.segments() else { panic!("two segments") };
+        let near = |cost: Cost, us: f32| (cost.us - us).abs() < 1e-3;
+        assert!(near(first.probe, 30.0) && near(second.probe, 0.0), "{:?}", first.probe);
+        assert!(near(first.first_row[0], 20.0) && near(model.head(), 10.0), "30, by bytes");
+        assert!(near(second.first_row[0], 70.0), "the end asks no exit");
+        assert!(near(model.full(0), 130.0) && near(model.to_exit(0, 0), 60.0), "as measured");
+    }
+
+    #[test]
     fn longer_contexts_cost_what_was_measured_and_then_by_bytes() {
         let ways = vec![rounds([100.0; ROUNDS]), rounds([150.0; ROUNDS])];
         let longer = vec![vec![1.1, 1.2]];
-        let measured = Measured { ways, more_row: Rounds::default(), longer };
+        let (unasked, more_row) = (Rounds::default(), Rounds::default());
+        let measured = Measured { ways, unasked, more_row, longer };
         let part = Traffic { bytes: 1000, bytes_per_context: 2, ..Traffic::default() };
         let of_byte = Cost { us: 0.01, uj: 0.1 };
         let costs = measured.by_context((1, Cost { us: 50.0, uj: 500.0 }), &part, of_byte);

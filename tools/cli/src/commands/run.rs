@@ -293,7 +293,7 @@ fn report(
         budget: None,
         latency_ms_p50: quantile(&latencies_ms, 0.5),
         latency_ms_p99: quantile(&latencies_ms, 0.99),
-        planned_bytes: session.model().sizes().total_bytes(),
+        planned_bytes: session.planned_bytes(),
         peak_rss_bytes: machine::peak_rss_bytes(),
         backend: session.backend(),
         isa: session.isa().name(),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use dynamax_engine::{Decoder, Line, Outcome, Probed, Sampler, Sampling};
+use dynamax_engine::{Decide, Decoder, Line, Outcome, Sampler, Sampling};
 use dynamax_governor::Microjoules;
 use dynamax_session::rounds::{Drafter, Tally};
 
@@ -96,7 +96,6 @@ impl<'s> Model<'s> {
         ensure!(valid.is_ok(), "--repetition-penalty is out of range: give more than 0");
         let mut decoder = session.decoder(memory);
         decoder.use_exits(depth.settings())?;
-        let asks = depth.settings().is_some();
         Ok(Self {
             session,
             decoder,
@@ -104,7 +103,7 @@ impl<'s> Model<'s> {
             sampling,
             depth,
             pace,
-            spending: Spending { metering, asks, context: 0, mj: None },
+            spending: Spending { metering, context: 0, mj: None },
             last_segment: (session.model().program().segments.len() - 1) as u16,
         })
     }
@@ -127,8 +126,6 @@ impl<'s> Model<'s> {
 /// What tokens cost in energy, summed up.
 struct Spending {
     metering: Metering,
-    /// Whether exits are asked.
-    asks: bool,
     /// Tokens before the newest step.
     context: u64,
     /// Unknown once the meter did not know one step's.
@@ -142,8 +139,8 @@ impl Spending {
         self.mj = Some(0.0);
     }
 
-    fn add(&mut self, outcome: &Outcome, asks: bool, elapsed: Duration) -> Option<Microjoules> {
-        let energy = self.metering.token(outcome, asks, self.context, elapsed).ok();
+    fn add(&mut self, outcome: &Outcome, elapsed: Duration) -> Option<Microjoules> {
+        let energy = self.metering.token(outcome, self.context, elapsed).ok();
         self.mj = self.mj.zip(energy).map(|(sum, energy)| sum + energy.0 as f64 / 1e3);
         energy
     }
@@ -157,13 +154,17 @@ struct Steps<'d, 's> {
 }
 
 impl Drafter for Steps<'_, '_> {
-    fn draft(&mut self, logits: &[f32], drafts: &[u32]) -> u32 {
-        self.sampler.draft(logits, drafts)
+    fn draft(&mut self, decoder: &mut Decoder<'_>, drafts: &[u32]) -> u32 {
+        self.sampler.draft(decoder.logits(), drafts)
     }
 
-    fn stepped(&mut self, outcome: &Outcome, asks: bool, elapsed: Duration) -> Option<Microjoules> {
+    fn hear(&mut self, decoder: &mut Decoder<'_>) {
+        _ = decoder.logits();
+    }
+
+    fn stepped(&mut self, outcome: &Outcome, elapsed: Duration) -> Option<Microjoules> {
         self.reach.push(outcome.reach);
-        self.spending.add(outcome, asks, elapsed)
+        self.spending.add(outcome, elapsed)
     }
 }
 
@@ -256,10 +257,11 @@ impl Runner for Model<'_> {
             Pace::Chunks => {}
             Pace::Tokens => {
                 for (token, next) in fed.1.iter().zip(&continuation[1..]) {
-                    let (started, asks) = (Instant::now(), self.spending.asks);
+                    let started = Instant::now();
                     self.spending.context = u64::from(self.decoder.position());
-                    let outcome = self.decoder.step(*token, &decide)?;
-                    self.spending.add(&outcome, asks, started.elapsed());
+                    let outcome = self.decoder.step_by(*token, &decide)?;
+                    self.decoder.logits();
+                    self.spending.add(&outcome, started.elapsed());
                     let logits = self.decoder.logits();
                     log_probability -= negative_log_likelihood(logits, *next as usize);
                     predicted.tokens.push(isa.argmax(logits) as u32);
@@ -278,12 +280,13 @@ impl Runner for Model<'_> {
 fn step(
     decoder: &mut Decoder<'_>,
     token: u32,
-    decide: &(impl Fn(Probed) -> bool + Sync),
+    decide: &impl Decide,
     steps: &mut Steps<'_, '_>,
 ) -> Result<Outcome> {
-    let (started, asks) = (Instant::now(), steps.spending.asks);
-    let outcome = decoder.step(token, decide)?;
-    steps.stepped(&outcome, asks, started.elapsed());
+    let started = Instant::now();
+    let outcome = decoder.step_by(token, decide)?;
+    steps.hear(decoder);
+    steps.stepped(&outcome, started.elapsed());
     Ok(outcome)
 }
 

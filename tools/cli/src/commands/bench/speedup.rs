@@ -25,15 +25,10 @@ pub(super) fn full_depth_s(
 
 /// Time of `tokens` tokens at full depth as a multiple of that of the steps that made them. A step that left early costs its
 /// way to the exit, and later one row more of a step that goes to the end.
-pub(super) fn modelled(
-    model: &CostModel,
-    steps: &[(Outcome, bool)],
-    tokens: f64,
-    context: u32,
-) -> f64 {
+pub(super) fn modelled(model: &CostModel, steps: &[Outcome], tokens: f64, context: u32) -> f64 {
     let (bucket, last) = (context_bucket(context), model.count() - 1);
     let full = f64::from(model.full(bucket).us);
-    let of_step = |(outcome, _): &(Outcome, bool)| match usize::from(outcome.segment) {
+    let of_step = |outcome: &Outcome| match usize::from(outcome.segment) {
         segment if segment >= last => full,
         segment => f64::from(model.to_exit(segment, bucket).us + model.catch_up(segment).us),
     };

@@ -31,6 +31,7 @@ pub(super) fn run(file: &Path, arguments: &Arguments) -> Result<()> {
         pending_bytes: 0,
         sampling_bytes: 0,
         total_bytes: solution.arena_bytes,
+        gpu: None,
         buffers: reports(&ids, &buffers, &solution.offsets),
     };
     dynamax_plan::verify(&buffers, &solution.offsets, solution.arena_bytes)?;
