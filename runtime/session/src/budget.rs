@@ -91,7 +91,7 @@ impl Budget {
                 (None, costs.context("the board's rates make no costs")?)
             }
         };
-        let costs = in_mode_of_now(machine.root, &board, measured_in, costs);
+        let costs = in_mode_of_now(machine.root, &board, measured_in, &costs);
         let calibration = calibration(bundle, program)?;
         let waiting = settings.pending_max as u16;
         let governor =

@@ -3,17 +3,21 @@
 //! A generator remembers what it has fed. A prompt that goes on where the last one ended, as the next turn of a
 //! conversation does, costs its new tokens only; any other starts a new sequence. The answer is the same either way.
 
+mod drafting;
+
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dynamax_engine::{Decoder, ExitError, Line, Outcome as Step, Sampler, Sampling, StepError};
 use dynamax_governor::{Events, Microjoules};
+
+use drafting::{Drafting, Hears};
 
 use crate::course::{Course, Steering};
 use crate::depth::Depth;
 use crate::metering::Metering;
 use crate::probabilities::log_probabilities;
-use crate::rounds::{Drafter, Tally};
+use crate::rounds::Tally;
 use crate::session::Session;
 use crate::surroundings::Surroundings;
 
@@ -456,57 +460,5 @@ impl<'s> Generator<'s> {
             logprob,
             alternatives: alternatives.unwrap_or_default(),
         }
-    }
-}
-
-/// What of the logits a token is chosen from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hears {
-    Best,
-    All,
-}
-
-impl Hears {
-    fn of(sampler: &Sampler<'_>, ask: &Ask) -> Self {
-        let is_greedy = sampler.takes_the_largest() && ask.alternatives.is_none();
-        if is_greedy { Self::Best } else { Self::All }
-    }
-
-    /// Looks at it now: a device has only noted a step until somebody looks, and that is the token's time.
-    fn wait(self, decoder: &mut Decoder<'_>) {
-        match self {
-            Self::Best => _ = decoder.best(),
-            Self::All => _ = decoder.logits(),
-        }
-    }
-}
-
-/// Drafts with the sampler of an answer, and measures what that takes.
-struct Drafting<'d, 's> {
-    hears: Hears,
-    sampler: &'d mut Sampler<'s>,
-    metering: &'d mut Option<Metering>,
-    context: u64,
-    /// Of all steps; unknown if that of any is.
-    energy: Option<Microjoules>,
-}
-
-impl Drafter for Drafting<'_, '_> {
-    fn draft(&mut self, decoder: &mut Decoder<'_>, drafts: &[u32]) -> u32 {
-        if self.sampler.takes_the_largest() {
-            return decoder.best();
-        }
-        self.sampler.draft(decoder.logits(), drafts)
-    }
-
-    fn hear(&mut self, decoder: &mut Decoder<'_>) {
-        self.hears.wait(decoder);
-    }
-
-    fn stepped(&mut self, outcome: &Step, elapsed: Duration) -> Option<Microjoules> {
-        let metering = self.metering.as_mut()?;
-        let energy = metering.token(outcome, self.context, elapsed).ok();
-        self.energy = self.energy.zip(energy).map(|(sum, more)| Microjoules(sum.0 + more.0));
-        energy
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn in_mode_of_now(
     root: &Path,
     board: &Board,
     measured_in: Option<u32>,
-    costs: CostModel,
+    costs: &CostModel,
 ) -> CostModel {
     let fastest = |a: &&Mode, b: &&Mode| a.bandwidth_gb_s.total_cmp(&b.bandwidth_gb_s);
     let of_data_sheet = || board.modes.iter().max_by(fastest).map(|mode| mode.id);
@@ -20,7 +20,7 @@ pub(crate) fn in_mode_of_now(
         .or_else(of_data_sheet)
         .zip(power_mode(root))
         .and_then(|(from, to)| board.mode_change(from, to));
-    change.map_or(costs, |(time, energy)| costs.scaled(time, energy))
+    change.map_or(*costs, |(time, energy)| costs.scaled(time, energy))
 }
 
 #[cfg(test)]
@@ -36,7 +36,7 @@ mod tests {
         let segment = SegmentCost { first_row, ..SegmentCost::default() };
         let costs = CostModel::new(&[segment; 2], Cost::default()).unwrap();
         let board = Board::named("jetson-orin-nano-8gb").unwrap();
-        let now = |measured_in| in_mode_of_now(root.path(), &board, measured_in, costs);
+        let now = |measured_in| in_mode_of_now(root.path(), &board, measured_in, &costs);
         assert_eq!(now(Some(0)), costs, "nobody tells the mode");
         std::fs::create_dir_all(root.path().join("var/lib/nvpmodel")).unwrap();
         std::fs::write(root.path().join("var/lib/nvpmodel/status"), "pmode:0001").unwrap();

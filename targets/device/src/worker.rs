@@ -160,14 +160,16 @@ fn report(ready: &Ready, session: &Session<'_>, memory_locked: bool, is_profiled
     let back = if ready.rolled_back { ", come back to" } else { "" };
     let locked = if memory_locked { "locked" } else { "not locked" };
     let profiled = if is_profiled { ", profiled" } else { "" };
+    let on = match session.backend() {
+        "wgpu" => "on the GPU".to_owned(),
+        _ => format!("{} × {}", session.isa().name(), session.threads()),
+    };
     eprintln!(
-        "dynamaxd: slot {}{back}{trial}: {} ({}), {signed}; {} planned, {locked}; {} × {}{profiled}",
+        "dynamaxd: slot {}{back}{trial}: {} ({}), {signed}; {} planned, {locked}; {on}{profiled}",
         ready.slot,
         meta.name,
         meta.architecture,
         dynamax_config::show_bytes(session.planned_bytes()),
-        session.isa().name(),
-        session.threads(),
     );
 }
 

@@ -82,7 +82,7 @@ proptest! {
             let decision = governor.decide(elapsed_us);
             prop_assert!(decision.threshold.is_finite() && usize::from(decision.last_segment) < SEGMENTS, "{decision:?}");
             governor.observe(Sample {
-                tokens, exit_segment, catch_up_rows, elapsed_us,
+                tokens, exit_segment, catch_up_rows, elapsed_us, asked: u32::MAX,
                 energy: energy.map(Microjoules),
                 revealed: revealed.map(|(agreed, of)| Revealed { agreed, of }),
             });
