@@ -7,11 +7,11 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use dynamax_engine::{Decoder, ExitError, Line, Outcome as Step, Sampler, Sampling, StepError};
-use dynamax_governor::{Events, Microjoules};
+use dynamax_governor::{Events, MeterFault, Microjoules};
 
 use crate::course::{Course, Steering};
 use crate::depth::Depth;
-use crate::metering::Metering;
+use crate::metering::{Metering, Unmeasured};
 use crate::probabilities::log_probabilities;
 use crate::rounds::{Drafter, Tally};
 use crate::session::Session;
@@ -337,16 +337,16 @@ impl<'s> Generator<'s> {
             .metering
             .as_mut()
             .map(|metering| metering.token(&step, asks, context.into(), elapsed));
-        let (energy, fault) = match metered {
+        let (energy, unmeasured) = match metered {
             None => (None, None),
             Some(Ok(energy)) => (Some(energy), None),
-            Some(Err(fault)) => (None, Some(fault)),
+            Some(Err(unmeasured)) => (None, Some(unmeasured)),
         };
         if let Depth::Budget(budget) = &mut self.depth {
             budget.observe(&step, elapsed, energy);
         }
         let energy_mj = energy.map(|energy| energy.0 as f64 / 1e3);
-        let course = Some(Course::new(&step, elapsed, steering, fault));
+        let course = Some(Course::new(&step, elapsed, steering, unmeasured));
         self.newest = Newest { segment: step.segment, energy_mj, course };
         Ok(Some(step))
     }
@@ -361,19 +361,22 @@ impl<'s> Generator<'s> {
         let Depth::Verified(rounds) = &mut self.depth else { return Ok(None) };
         let context = self.decoder.position().into();
         let metering = &mut self.metering;
-        let energy = metering.is_some().then_some(Microjoules(0));
-        let mut drafting = Drafting { sampler, metering, context, energy };
+        let is_metered = metering.is_some();
+        let mut drafting =
+            Drafting { sampler, metering, context, energy: Microjoules(0), fault: None };
         let started = Instant::now();
         if !rounds.step(&mut self.decoder, token, room, &mut drafting)? {
             return Ok(None);
         }
         let elapsed = started.elapsed();
         // A token that was drafted took none of its own: its round did.
-        let energy_mj = drafting.energy.map(|energy| energy.0 as f64 / 1e3);
+        let (modelled, fault) = (drafting.energy, drafting.fault);
+        let energy_mj = (is_metered && fault.is_none()).then_some(modelled.0 as f64 / 1e3);
+        let unmeasured = fault.map(|fault| Unmeasured { fault, modelled });
         let segment = self.decoder.model().program().segments.len() as u16 - 1;
         let mode = rounds.budget().governor().mode();
         let steering = Some(Steering { threshold: None, mode, events: Events::NONE });
-        let course = Some(Course::new(&Step::default(), elapsed, steering, None));
+        let course = Some(Course::new(&Step::default(), elapsed, steering, unmeasured));
         self.newest = Newest { segment, energy_mj, course };
         Ok(Some(Step::default()))
     }
@@ -459,8 +462,10 @@ struct Drafting<'d, 's> {
     sampler: &'d mut Sampler<'s>,
     metering: &'d mut Option<Metering>,
     context: u64,
-    /// Of all steps; unknown if that of any is.
-    energy: Option<Microjoules>,
+    /// Of all steps; modelled where a meter did not tell.
+    energy: Microjoules,
+    /// Why it did not.
+    fault: Option<MeterFault>,
 }
 
 impl Drafter for Drafting<'_, '_> {
@@ -470,8 +475,12 @@ impl Drafter for Drafting<'_, '_> {
 
     fn stepped(&mut self, outcome: &Step, asks: bool, elapsed: Duration) -> Option<Microjoules> {
         let metering = self.metering.as_mut()?;
-        let energy = metering.token(outcome, asks, self.context, elapsed).ok();
-        self.energy = self.energy.zip(energy).map(|(sum, more)| Microjoules(sum.0 + more.0));
-        energy
+        let metered = metering.token(outcome, asks, self.context, elapsed);
+        if let Err(unmeasured) = metered {
+            self.fault = Some(unmeasured.fault);
+        }
+        let energy = metered.unwrap_or_else(|unmeasured| unmeasured.modelled);
+        self.energy = Microjoules(self.energy.0 + energy.0);
+        metered.ok()
     }
 }
