@@ -116,9 +116,8 @@ impl Metering {
 
     /// Waits until the meter has been seen to work; short, because samples come often.
     pub fn settle(&self) {
-        let Some((sampler, _)) = &self.sensor else { return };
-        let (first, start) = (sampler.read(), Instant::now());
-        while sampler.read().at == first.at && start.elapsed() < Duration::from_millis(200) {
+        let start = Instant::now();
+        while !self.is_whole() && start.elapsed() < Duration::from_millis(200) {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
