@@ -476,9 +476,7 @@ impl Drafter for Drafting<'_, '_> {
     fn stepped(&mut self, outcome: &Step, asks: bool, elapsed: Duration) -> Option<Microjoules> {
         let metering = self.metering.as_mut()?;
         let metered = metering.token(outcome, asks, self.context, elapsed);
-        if let Err(unmeasured) = metered {
-            self.fault = Some(unmeasured.fault);
-        }
+        self.fault = metered.err().map(|unmeasured| unmeasured.fault).or(self.fault);
         let energy = metered.unwrap_or_else(|unmeasured| unmeasured.modelled);
         self.energy = Microjoules(self.energy.0 + energy.0);
         metered.ok()
