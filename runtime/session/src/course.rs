@@ -5,6 +5,8 @@ use std::time::Duration;
 use dynamax_engine::Outcome;
 use dynamax_governor::{Decision, Events, MeterFault, Mode};
 
+use crate::metering::Unmeasured;
+
 /// How the step behind a token went.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Course {
@@ -14,6 +16,8 @@ pub struct Course {
     pub steering: Option<Steering>,
     /// Why its energy is not known, where a meter should have told.
     pub fault: Option<MeterFault>,
+    /// What the model makes of it then: an estimate.
+    pub modelled_mj: Option<f64>,
     /// Tokens that had left early and were now compared with full depth.
     pub revealed: u32,
     /// Of these, how many were those of full depth.
@@ -37,12 +41,13 @@ impl Course {
         outcome: &Outcome,
         elapsed: Duration,
         steering: Option<Steering>,
-        fault: Option<MeterFault>,
+        unmeasured: Option<Unmeasured>,
     ) -> Self {
         Self {
             step_ms: elapsed.as_secs_f64() * 1e3,
             steering,
-            fault,
+            fault: unmeasured.map(|unmeasured| unmeasured.fault),
+            modelled_mj: unmeasured.map(|unmeasured| unmeasured.modelled.0 as f64 / 1e3),
             revealed: outcome.revealed,
             agreed: outcome.agreed,
         }

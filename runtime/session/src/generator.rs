@@ -15,7 +15,7 @@ use drafting::{Drafting, Hears};
 
 use crate::course::{Course, Steering};
 use crate::depth::Depth;
-use crate::metering::Metering;
+use crate::metering::{Metering, Unmeasured};
 use crate::probabilities::log_probabilities;
 use crate::rounds::Tally;
 use crate::session::Session;
@@ -346,16 +346,16 @@ impl<'s> Generator<'s> {
         };
         let metered =
             self.metering.as_mut().map(|metering| metering.token(&step, context.into(), elapsed));
-        let (energy, fault) = match metered {
+        let (energy, unmeasured) = match metered {
             None => (None, None),
             Some(Ok(energy)) => (Some(energy), None),
-            Some(Err(fault)) => (None, Some(fault)),
+            Some(Err(unmeasured)) => (None, Some(unmeasured)),
         };
         if let Depth::Budget(budget) = &mut self.depth {
             budget.observe(&step, elapsed, energy);
         }
         let energy_mj = energy.map(|energy| energy.0 as f64 / 1e3);
-        let course = Some(Course::new(&step, elapsed, steering, fault));
+        let course = Some(Course::new(&step, elapsed, steering, unmeasured));
         self.newest = Newest { segment: step.segment, energy_mj, course };
         Ok(Some(step))
     }
@@ -370,19 +370,22 @@ impl<'s> Generator<'s> {
         let Depth::Verified(rounds) = &mut self.depth else { return Ok(None) };
         let context = self.decoder.position().into();
         let metering = &mut self.metering;
-        let energy = metering.is_some().then_some(Microjoules(0));
-        let mut drafting = Drafting { hears, sampler, metering, context, energy };
+        let is_metered = metering.is_some();
+        let energy = Microjoules(0);
+        let mut drafting = Drafting { hears, sampler, metering, context, energy, fault: None };
         let started = Instant::now();
         if !rounds.step(&mut self.decoder, token, room, &mut drafting)? {
             return Ok(None);
         }
         let elapsed = started.elapsed();
         // A token that was drafted took none of its own: its round did.
-        let energy_mj = drafting.energy.map(|energy| energy.0 as f64 / 1e3);
+        let (modelled, fault) = (drafting.energy, drafting.fault);
+        let energy_mj = (is_metered && fault.is_none()).then_some(modelled.0 as f64 / 1e3);
+        let unmeasured = fault.map(|fault| Unmeasured { fault, modelled });
         let segment = self.decoder.model().program().segments.len() as u16 - 1;
         let mode = rounds.budget().governor().mode();
         let steering = Some(Steering { threshold: None, mode, events: Events::NONE });
-        let course = Some(Course::new(&Step::default(), elapsed, steering, None));
+        let course = Some(Course::new(&Step::default(), elapsed, steering, unmeasured));
         self.newest = Newest { segment, energy_mj, course };
         Ok(Some(Step::default()))
     }

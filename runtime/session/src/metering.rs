@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use dynamax_config::{Board, DeviceConfig, Meter};
+use dynamax_config::{DeviceConfig, Meter};
 use dynamax_engine::Outcome;
 use dynamax_governor::meter::{self, Modelled, Sampler, Source};
 use dynamax_governor::{MeterFault, Microjoules, Microseconds, Reading};
@@ -14,14 +14,19 @@ use crate::traffic::Ladder;
 /// Measures, or models, the energy of each token.
 #[derive(Debug)]
 pub struct Metering {
-    how: How,
+    /// What measures, and what it said last; without it, energy is modelled.
+    sensor: Option<(Sampler, Reading)>,
+    modelled: Modelled,
     ladder: Ladder,
 }
 
-#[derive(Debug)]
-enum How {
-    Measured { sampler: Sampler, last: Reading },
-    Modelled(Modelled),
+/// A token whose energy a meter should have told, and did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unmeasured {
+    /// Why not.
+    pub fault: MeterFault,
+    /// What the model makes of it: an estimate.
+    pub modelled: Microjoules,
 }
 
 impl Metering {
@@ -38,38 +43,35 @@ impl Metering {
         threads: usize,
     ) -> Result<Self> {
         let board = config.board().map_err(anyhow::Error::msg)?;
-        let modelled = |board: &Board| How::Modelled(Modelled::new(board.rates(threads as u32)));
+        let modelled = Modelled::new(board.rates(threads as u32));
         let Some(mut wanted) = config.meter() else {
-            return Ok(Self { how: modelled(&board), ladder });
+            return Ok(Self { sensor: None, modelled, ladder });
         };
         wanted.root = root.into();
-        let how = match meter::open(&wanted) {
+        let sensor = match meter::open(&wanted) {
             Ok(meter) => {
                 let sampler = Sampler::start(meter, config.power.interval)
                     .context("the thread that samples the meter cannot be started")?;
                 let last = sampler.read();
-                How::Measured { sampler, last }
+                Some((sampler, last))
             }
-            Err(_) if config.power.meter == Meter::Auto => modelled(&board),
+            Err(_) if config.power.meter == Meter::Auto => None,
             Err(error) => bail!(
                 "{error}: check [power] in the configuration, or use the meter \"model\" for estimates"
             ),
         };
-        Ok(Self { how, ladder })
+        Ok(Self { sensor, modelled, ladder })
     }
 
     /// Where the numbers come from.
     #[must_use]
     pub fn source(&self) -> Source {
-        match &self.how {
-            How::Measured { sampler, .. } => sampler.source(),
-            How::Modelled(modelled) => modelled.source(),
-        }
+        self.sensor.as_ref().map_or(self.modelled.source(), |(sampler, _)| sampler.source())
     }
 
     /// Starts to count here.
     pub fn start(&mut self) {
-        if let How::Measured { sampler, last } = &mut self.how {
+        if let Some((sampler, last)) = &mut self.sensor {
             *last = sampler.read();
         }
     }
@@ -78,42 +80,43 @@ impl Metering {
     ///
     /// # Errors
     ///
-    /// Why the meter does not know.
+    /// Why the meter does not know, and what the model makes of it.
     pub fn token(
         &mut self,
         outcome: &Outcome,
         context: u64,
         elapsed: Duration,
-    ) -> Result<Microjoules, MeterFault> {
-        match &mut self.how {
-            How::Measured { sampler, last } => {
-                let now = sampler.read();
-                let energy = now.since(last);
-                *last = now;
-                energy
-            }
-            How::Modelled(modelled) => Ok(modelled.energy(
-                self.ladder.step_bytes(outcome, context),
-                self.ladder.step_macs(outcome),
-                Microseconds(elapsed.as_micros() as u64),
-            )),
-        }
+    ) -> Result<Microjoules, Unmeasured> {
+        let Some((sampler, last)) = &mut self.sensor else {
+            return Ok(self.model(outcome, context, elapsed));
+        };
+        let now = sampler.read();
+        let energy = now.since(last);
+        *last = now;
+        energy.map_err(|fault| {
+            let modelled = self.model(outcome, context, elapsed);
+            Unmeasured { fault, modelled }
+        })
+    }
+
+    fn model(&self, outcome: &Outcome, context: u64, elapsed: Duration) -> Microjoules {
+        self.modelled.energy(
+            self.ladder.step_bytes(outcome, context),
+            self.ladder.step_macs(outcome),
+            Microseconds(elapsed.as_micros() as u64),
+        )
     }
 
     /// Whether it can be believed now.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        match &self.how {
-            How::Measured { sampler, .. } => sampler.read().fault.is_none(),
-            How::Modelled(_) => true,
-        }
+        self.sensor.as_ref().is_none_or(|(sampler, _)| sampler.read().fault.is_none())
     }
 
     /// Waits until the meter has been seen to work; short, because samples come often.
     pub fn settle(&self) {
-        let How::Measured { sampler, .. } = &self.how else { return };
-        let (first, start) = (sampler.read(), Instant::now());
-        while sampler.read().at == first.at && start.elapsed() < Duration::from_millis(200) {
+        let start = Instant::now();
+        while !self.is_whole() && start.elapsed() < Duration::from_millis(200) {
             std::thread::sleep(Duration::from_millis(2));
         }
     }

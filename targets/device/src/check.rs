@@ -10,6 +10,8 @@ use dynamax_engine::LoadError;
 use dynamax_governor::{Goal, Outlook, Verdict};
 use dynamax_session::depth;
 use dynamax_session::machine::Machine;
+use dynamax_session::metering::Metering;
+use dynamax_session::traffic::Ladder;
 use dynamax_slots::SlotError;
 use serde::Serialize;
 
@@ -36,7 +38,10 @@ struct Report {
     socket: String,
     tcp: Option<String>,
     api_key_required: bool,
+    /// What the configuration names, what was opened, and whether it answers.
     meter: String,
+    energy_source: &'static str,
+    meter_ok: bool,
     energy_mj_per_token: Option<f64>,
     latency_ms_per_token: Option<f64>,
     /// Whether costs were measured on this board beforehand.
@@ -47,7 +52,7 @@ struct Report {
     unkept: Option<&'static str>,
 }
 
-/// Checks configuration, bundle and plan.
+/// Checks configuration, bundle, plan and meter.
 pub(crate) fn run(path: &Path, root: &Path, json: bool) -> Result<()> {
     let settled = Settled::read(path, root)?;
     let ready = loading::look(&settled)?;
@@ -83,9 +88,9 @@ fn report(path: &Path, settled: &Settled, ready: &Ready) -> Result<Report> {
     let config = &settled.config;
     let bundle = ready.source.bundle()?;
     let meta = bundle.meta();
-    let here = dynamax_session::machine::default_threads();
     let profile = ready.profile(settled, config.device.backend.name())?;
     let outlook = outlook(settled, &bundle, profile.as_ref())?;
+    let metering = metering(settled, &bundle)?;
     Ok(Report {
         config: path.display().to_string(),
         board: config.device.board.clone(),
@@ -101,11 +106,13 @@ fn report(path: &Path, settled: &Settled, ready: &Ready) -> Result<Report> {
         context: settled.options().settings(&bundle).context,
         planned_bytes: ready.planned_bytes,
         memory_bytes: settled.memory_bytes,
-        threads: settled.threads.map_or(here, std::num::NonZeroUsize::get),
+        threads: threads(settled),
         socket: config.server.socket.display().to_string(),
         tcp: config.server.tcp.clone(),
         api_key_required: settled.api_key.is_some(),
         meter: format!("{:?}", config.power.meter).to_lowercase(),
+        energy_source: metering.source().label(),
+        meter_ok: metering.is_whole(),
         energy_mj_per_token: config.budget.energy_per_token.map(|energy| energy.0 as f64 / 1e3),
         latency_ms_per_token: config.budget.latency_per_token.map(|time| time.0 as f64 / 1e3),
         profiled: profile.is_some(),
@@ -114,15 +121,27 @@ fn report(path: &Path, settled: &Settled, ready: &Ready) -> Result<Report> {
     })
 }
 
+fn threads(settled: &Settled) -> usize {
+    let here = dynamax_session::machine::default_threads;
+    settled.threads.map_or_else(here, std::num::NonZeroUsize::get)
+}
+
+/// Opens the meter, as a start would, and hears it once.
+fn metering(settled: &Settled, bundle: &Bundle<'_>) -> Result<Metering> {
+    let program = bundle.program_buf()?;
+    let ladder = Ladder::of(&program.as_program());
+    let metering = Metering::open(&settled.config, &settled.root, ladder, threads(settled))?;
+    metering.settle();
+    Ok(metering)
+}
+
 /// What the configuration will come to, as far as costs and calibration tell.
 fn outlook(
     settled: &Settled,
     bundle: &Bundle<'_>,
     profile: Option<&Profile>,
 ) -> Result<Option<Outlook>> {
-    let here = dynamax_session::machine::default_threads();
-    let threads = settled.threads.map_or(here, std::num::NonZeroUsize::get);
-    let machine = Machine { threads, root: &settled.root, profile };
+    let machine = Machine { threads: threads(settled), root: &settled.root, profile };
     let program = bundle.program_buf()?;
     let depth = depth::of_device(&settled.config, bundle, &program.as_program(), &machine)?;
     Ok(depth.budget().map(|budget| budget.outlook(0)))
@@ -172,11 +191,17 @@ fn show(report: &Report) {
     line("socket", report.socket.clone());
     let key = if report.api_key_required { ", with an API key" } else { "" };
     line("tcp", report.tcp.as_ref().map_or_else(|| "none".into(), |tcp| format!("{tcp}{key}")));
-    let budget = |value: Option<f64>, unit| {
-        value.map_or_else(|| "none".into(), |value| format!("{value} {unit}"))
+    let state = match (report.meter_ok, report.energy_source) {
+        (false, _) => ", which does not measure now: energy would be modelled",
+        (true, "model") => ", an estimate",
+        (true, _) => "",
     };
-    line("energy", format!("{} a token", budget(report.energy_mj_per_token, "mJ")));
-    line("latency", format!("{} a token", budget(report.latency_ms_per_token, "ms")));
+    line("meter", format!("{}{state}", report.energy_source));
+    let budget = |value: Option<f64>, unit| {
+        value.map_or_else(|| "no budget".into(), |value| format!("{value} {unit} a token"))
+    };
+    line("energy", budget(report.energy_mj_per_token, "mJ"));
+    line("latency", budget(report.latency_ms_per_token, "ms"));
     if let Some(outlook) = &report.outlook {
         line("costs", if report.profiled { PROFILED } else { UNPROFILED }.into());
         println!("{outlook}");

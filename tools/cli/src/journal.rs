@@ -8,8 +8,9 @@ mod timeline;
 mod traces;
 
 use dynamax_governor::meter::Source;
-use dynamax_governor::{Events, GovernorConfig, Mode};
+use dynamax_governor::{Events, GovernorConfig, MeterFault, Mode};
 use dynamax_session::generator::Token;
+use serde::Serialize;
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,8 +47,10 @@ impl Asked {
 pub(crate) struct Entry {
     /// Time of its step.
     pub(crate) step_ms: f64,
-    /// What it cost, where that is known.
+    /// What it cost, where that is known; modelled while the meter is broken.
     pub(crate) energy_mj: Option<f64>,
+    /// What was wrong with the meter.
+    pub(crate) fault: Option<MeterFault>,
     /// The segment behind which it left.
     pub(crate) segment: u16,
     /// Share of the layers that it went through.
@@ -88,7 +91,8 @@ impl Journal {
         let steering = course.steering;
         self.entries.push(Entry {
             step_ms: course.step_ms,
-            energy_mj: token.energy_mj,
+            energy_mj: token.energy_mj.or(course.modelled_mj),
+            fault: course.fault,
             segment: token.segment,
             depth: token.depth,
             threshold: steering.and_then(|steering| steering.threshold).map(f64::from),
@@ -121,14 +125,79 @@ impl Journal {
         means.reduce(f64::max)
     }
 
-    /// Where the joules come from, in a word or two.
+    /// Tokens in a row whose energy the meter did not tell.
+    pub(crate) fn faults(&self) -> Vec<Faulty> {
+        let mut faults = Vec::new();
+        let mut from = 1;
+        for part in self.entries.chunk_by(|one, next| one.fault == next.fault) {
+            if let Some(fault) = part.first().and_then(|entry| entry.fault) {
+                let modelled = mean(part.iter().filter_map(|entry| entry.energy_mj));
+                let (fault, tokens) = (fault.to_string(), part.len());
+                faults.push(Faulty { fault, from, tokens, modelled_mj_per_token: modelled });
+            }
+            from += part.len();
+        }
+        faults
+    }
+
+    /// The first of them in sentences, and how many more there are.
+    pub(crate) fn fault_sentences(&self) -> Vec<String> {
+        let faults = self.faults();
+        let mut sentences: Vec<_> = faults.iter().take(3).map(Faulty::sentence).collect();
+        if faults.len() > sentences.len() {
+            sentences.push(format!("And so {} times more.", faults.len() - sentences.len()));
+        }
+        sentences
+    }
+
+    /// Where the joules come from, in a few words.
     pub(crate) fn label(&self) -> String {
+        let label = self.source_label();
+        match self.entries.iter().filter(|entry| entry.fault.is_some()).count() {
+            0 => label,
+            modelled => format!("{label}; {modelled} of {} tokens modelled", self.entries.len()),
+        }
+    }
+
+    /// Where those of the newest token do.
+    pub(crate) fn newest_label(&self) -> String {
+        match self.entries.last().and_then(|entry| entry.fault) {
+            Some(_) => "modelled: the meter is broken".to_owned(),
+            None => self.source_label(),
+        }
+    }
+
+    fn source_label(&self) -> String {
         match self.source {
             None => "not measured".to_owned(),
             Some(Source::Model) => "modelled".to_owned(),
             Some(Source::Trace) => "replayed".to_owned(),
             Some(source) => format!("measured, {source}"),
         }
+    }
+}
+
+/// Tokens in a row whose energy a meter should have told, and did not.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Faulty {
+    /// Why not.
+    pub(crate) fault: String,
+    /// The first of them.
+    pub(crate) from: usize,
+    /// How many.
+    pub(crate) tokens: usize,
+    /// What the model makes of them.
+    pub(crate) modelled_mj_per_token: Option<f64>,
+}
+
+impl Faulty {
+    /// In a sentence.
+    pub(crate) fn sentence(&self) -> String {
+        let energy = self
+            .modelled_mj_per_token
+            .map_or_else(String::new, |mj| format!(", {} mJ/token", figure(mj)));
+        let Self { fault, from, tokens, .. } = self;
+        format!("Modelled from token {from} on, for {tokens} tokens{energy}: {fault}.")
     }
 }
 
@@ -216,6 +285,37 @@ pub(crate) mod tests {
         assert_eq!(label(Some(Source::Model)), "modelled");
         assert_eq!(label(Some(Source::Ina3221)), "measured, ina3221");
         assert_eq!(label(None), "not measured");
+    }
+
+    #[test]
+    fn tokens_that_the_meter_did_not_tell_are_modelled_and_called_so() {
+        let mut journal = journal(Source::Ina3221);
+        let unmeasured = |fault| {
+            let known = token(1.0, 0.0, false);
+            let course = known.course.map(|course| Course {
+                fault: Some(fault),
+                modelled_mj: Some(3.0),
+                ..course
+            });
+            Token { energy_mj: None, course, ..known }
+        };
+        journal.push(&token(1.0, 2.0, false));
+        journal.push(&unmeasured(MeterFault::Gone));
+        assert_eq!(journal.newest_label(), "modelled: the meter is broken");
+        journal.push(&unmeasured(MeterFault::Gone));
+        journal.push(&unmeasured(MeterFault::Nonsense));
+        journal.push(&token(1.0, 2.0, false));
+        assert_eq!(journal.newest_label(), "measured, ina3221");
+        assert_eq!(journal.label(), "measured, ina3221; 3 of 5 tokens modelled");
+        let faults: Vec<_> = journal.faults().iter().map(|one| (one.from, one.tokens)).collect();
+        assert_eq!(faults, [(2, 2), (4, 1)], "two kinds");
+        let first = &journal.fault_sentences()[0];
+        let begin = "Modelled from token 2 on, for 2 tokens, 3.00 mJ/token: the power meter";
+        assert!(first.starts_with(begin), "{first}");
+        for fault in [MeterFault::Gone, MeterFault::Frozen, MeterFault::Gone] {
+            journal.push(&unmeasured(fault));
+        }
+        assert_eq!(journal.fault_sentences()[3], "And so 2 times more.");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -45,6 +46,134 @@ fn a_run_keeps_its_energy_and_says_how_it_knows() {
     assert!(energy <= budget || is_told, "{energy} of {budget} mJ, and not a word: {kept}");
     assert!(kept["depth_mean"].as_f64() < Some(1.0), "{kept}");
     assert_eq!(kept["energy_source"], "model", "never called measured: {kept}");
+}
+
+fn number(run: &Value, key: &str) -> f64 {
+    run[key].as_f64().unwrap()
+}
+
+/// A run of the demo under a board's files, which goes on until it is interrupted.
+fn start(folder: &Path, power: &str, more: &[&str]) -> Child {
+    let device = format!("[budget]\nenergy_per_token = \"1 J\"\n[power]\n{power}");
+    std::fs::write(folder.join("device.toml"), device).unwrap();
+    let run = ["run", "Once", "-n", "2000000", "--context", "2000100", "--ignore-eos", "-t", "1"];
+    let more = [&["--json", "--config", "device.toml", "--root", "board"], more].concat();
+    Command::new(env!("CARGO_BIN_EXE_dynamax"))
+        .current_dir(folder)
+        .args(run)
+        .args(more)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Presses Ctrl-C, and reads what the run came to.
+fn interrupted(child: Child) -> Value {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success(), "{id}");
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "a broken meter does not end a run: {error}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn put(folder: &Path, path: &str, text: &str) {
+    let path = folder.join("board").join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, format!("{text}\n")).unwrap();
+}
+
+fn wait(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+const SENSOR: &str = "sys/class/hwmon/hwmon1";
+
+#[test]
+fn a_sensor_that_talks_nonsense_and_freezes_is_modelled_meanwhile_and_called_so() {
+    let folder = TempDir::new().unwrap();
+    for (file, text) in [("name", "ina3221"), ("in1_label", "VDD_IN"), ("in1_input", "5000")] {
+        put(folder.path(), &format!("{SENSOR}/{file}"), text);
+    }
+    let current = |text: &str| put(folder.path(), &format!("{SENSOR}/curr1_input"), text);
+    current("960");
+    let power = "meter = \"ina3221\"\nrail = \"VDD_IN\"\n";
+    let child = start(folder.path(), power, &["--report", "run.html"]);
+    wait(2000);
+    current("none");
+    wait(1000);
+    current("970");
+    // Ten seconds of the same answer, and two on which it is known.
+    wait(12_500);
+    let told = interrupted(child);
+    assert_eq!(told["energy_source"], "ina3221", "of what was measured");
+    assert!(number(&told, "energy_mj_per_token") > 0.0, "measured before, and between");
+    let faults = told["meter_faults"].as_array().unwrap();
+    let of = |words: &str| {
+        let is_meant = |fault: &&Value| fault["fault"].as_str().unwrap().contains(words);
+        faults.iter().find(is_meant).unwrap_or_else(|| panic!("{words:?} in {faults:?}"))
+    };
+    let (nonsense, frozen) = (of("answers what cannot be"), of("repeats itself"));
+    for fault in [nonsense, frozen] {
+        assert!(number(fault, "tokens") > 1.0, "{fault}");
+        assert!(number(fault, "modelled_mj_per_token") > 0.0, "{fault}");
+    }
+    assert!(number(nonsense, "from") > 1.0, "it was whole before: {nonsense}");
+    let tokens = told["tokens"].as_array().unwrap().len() as f64;
+    let end = number(frozen, "from") + number(frozen, "tokens");
+    assert!((end - tokens).abs() < 1.5, "frozen to the end: {frozen} of {tokens}");
+    assert_eq!(told["budget"]["mode"], "blind", "{}", told["budget"]);
+    let events = told["budget"]["events"].as_array().unwrap();
+    for event in ["meter lost", "meter back"] {
+        assert!(events.iter().any(|told| told == event), "{event}: {events:?}");
+    }
+    let page = std::fs::read_to_string(folder.path().join("run.html")).unwrap();
+    for words in
+        ["measured, ina3221; ", " tokens modelled", "Modelled from token ", "repeats itself"]
+    {
+        assert!(page.contains(words), "{words:?} in the page");
+    }
+}
+
+const BATTERY: &str = "sys/class/power_supply/BAT0";
+
+fn battery(folder: &Path) {
+    for (file, text) in [("type", "Battery"), ("status", "Discharging"), ("power_now", "9000000")] {
+        put(folder, &format!("{BATTERY}/{file}"), text);
+    }
+}
+
+#[test]
+fn a_sensor_that_disappears_is_modelled_from_then_on() {
+    let folder = TempDir::new().unwrap();
+    battery(folder.path());
+    let child = start(folder.path(), "meter = \"battery\"\n", &["--report", "run.html"]);
+    wait(2000);
+    std::fs::remove_dir_all(folder.path().join("board").join(BATTERY)).unwrap();
+    wait(1000);
+    let told = interrupted(child);
+    assert_eq!(told["energy_source"], "battery", "of what was measured");
+    let faults = told["meter_faults"].as_array().unwrap();
+    let last = faults.last().unwrap();
+    assert!(last["fault"].as_str().unwrap().contains("does not answer"), "{faults:?}");
+    assert!(number(last, "from") > 1.0 && number(last, "tokens") > 1.0, "{last}");
+    assert_eq!(told["budget"]["mode"], "blind", "{}", told["budget"]);
+}
+
+#[test]
+fn a_sensor_that_disappears_ends_a_run_that_is_told_to_stop() {
+    let folder = TempDir::new().unwrap();
+    battery(folder.path());
+    let power = "meter = \"battery\"\non_meter_fault = \"stop\"\n";
+    let child = start(folder.path(), power, &[]);
+    wait(2000);
+    std::fs::remove_dir_all(folder.path().join("board").join(BATTERY)).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("on_meter_fault"), "{error}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["budget"]["mode"], "stopped", "what was made is told: {}", told["budget"]);
 }
 
 #[test]

@@ -231,3 +231,20 @@ impl<'b> Machine<'b> {
         (along, (of > 0).then_some(Revealed { agreed, of }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BOARDS, TEXTS};
+    use super::*;
+
+    #[test]
+    fn a_fixed_threshold_goes_to_the_end_when_the_ring_is_full() {
+        let board = BOARDS.iter().find(|board| board.rows_that_may_wait == 16).expect("a ring");
+        let tokens = TEXTS[0].tokens(170, 1);
+        let mut fixed = Fixed::new(board, 0.0, f32::INFINITY);
+        let outcome = run(&mut fixed, board, &tokens, (64, f32::INFINITY), 1);
+        // Sixteen leave behind the first of six segments, the next goes through all.
+        let depth = (16.0 / SEGMENTS as f32 + 1.0) / 17.0;
+        assert!((outcome.depth - depth).abs() < 1e-4, "{outcome:?}, not {depth}");
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use dynamax_engine::{Decoder, Outcome as Step, Sampler};
-use dynamax_governor::Microjoules;
+use dynamax_governor::{MeterFault, Microjoules};
 
 use super::Ask;
 use crate::metering::Metering;
@@ -37,8 +37,10 @@ pub(super) struct Drafting<'d, 's> {
     pub(super) sampler: &'d mut Sampler<'s>,
     pub(super) metering: &'d mut Option<Metering>,
     pub(super) context: u64,
-    /// Of all steps; unknown if that of any is.
-    pub(super) energy: Option<Microjoules>,
+    /// Of all steps; modelled where a meter did not tell.
+    pub(super) energy: Microjoules,
+    /// Why it did not.
+    pub(super) fault: Option<MeterFault>,
 }
 
 impl Drafter for Drafting<'_, '_> {
@@ -55,8 +57,10 @@ impl Drafter for Drafting<'_, '_> {
 
     fn stepped(&mut self, outcome: &Step, elapsed: Duration) -> Option<Microjoules> {
         let metering = self.metering.as_mut()?;
-        let energy = metering.token(outcome, self.context, elapsed).ok();
-        self.energy = self.energy.zip(energy).map(|(sum, more)| Microjoules(sum.0 + more.0));
-        energy
+        let metered = metering.token(outcome, self.context, elapsed);
+        self.fault = metered.err().map(|unmeasured| unmeasured.fault).or(self.fault);
+        let energy = metered.unwrap_or_else(|unmeasured| unmeasured.modelled);
+        self.energy = Microjoules(self.energy.0 + energy.0);
+        metered.ok()
     }
 }

@@ -120,6 +120,25 @@ fn a_sensor_or_a_rail_that_is_not_there_is_refused_at_the_start() {
 }
 
 #[test]
+fn a_check_opens_the_meter_as_a_start_would() {
+    let board = with_sensor("");
+    let report = |board: &Board| {
+        let output = board.run(&["--check", "--json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        (output.status.code(), report, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (status, whole, said) = report(&board);
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!((&whole["energy_source"], &whole["meter_ok"]), (&"ina3221".into(), &true.into()));
+    show(&board, "none\n");
+    let (status, _, said) = report(&board);
+    assert!(status == Some(2) && said.contains("what cannot be"), "nonsense: {said}");
+    std::fs::remove_dir_all(sensor(&board)).unwrap();
+    let (status, _, said) = report(&board);
+    assert!(status == Some(2) && said.contains("\"model\""), "what to do: {said}");
+}
+
+#[test]
 fn a_budget_that_cannot_be_kept_is_a_no_and_one_that_is_none_bad_input() {
     let check = |budget: &str| {
         let board = Board::new(&format!("[budget]\n{budget}\n[power]\nmeter = \"model\"\n"));

@@ -265,7 +265,7 @@ impl<'s> Bench<'s> {
 
     fn energy(&mut self, outcome: &Outcome, elapsed: Duration) -> Result<f32> {
         let energy = self.metering.token(outcome, 0, elapsed);
-        let energy = energy.map_err(|fault| anyhow::anyhow!("the power meter fails: {fault}"))?;
+        let energy = energy.map_err(|un| anyhow::anyhow!("the power meter fails: {}", un.fault))?;
         Ok(energy.0 as f32)
     }
 }

@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::print_json;
 use crate::journal::line::Line;
 use crate::journal::page::{Run, page};
-use crate::journal::{Asked, Journal, figure};
+use crate::journal::{Asked, Faulty, Journal, figure};
 use crate::machine as host;
 use crate::page::{Sample, pieces};
 use crate::session::{DecodeArguments, SamplingArguments};
@@ -140,6 +140,8 @@ struct Report {
     acceptance: Option<f64>,
     energy_mj_per_token: Option<f64>,
     energy_source: Option<&'static str>,
+    /// Tokens that the meter said nothing of, and what the model makes of them: they are in no mean above.
+    meter_faults: Vec<Faulty>,
     budget: Option<Kept>,
     latency_ms_p50: f64,
     latency_ms_p99: f64,
@@ -196,6 +198,7 @@ fn generate(
     let outcome = outcome?;
     let mut report = report(session, text, prompt.len(), &tokens, (&outcome, &generator));
     report.budget = kept(generator.depth(), outlook);
+    report.meter_faults = journal.faults();
     let total_s = started.elapsed().as_secs_f64();
     Ok(Answer { report, journal, end: outcome.end, load_s: session.load_s, total_s })
 }
@@ -290,6 +293,7 @@ fn report(
         acceptance: outcome.drafts.acceptance(),
         energy_mj_per_token: mean_energy(tokens),
         energy_source: generator.metering().map(|metering| metering.source().label()),
+        meter_faults: Vec::new(),
         budget: None,
         latency_ms_p50: quantile(&latencies_ms, 0.5),
         latency_ms_p99: quantile(&latencies_ms, 0.99),
@@ -403,6 +407,9 @@ fn summarise(answer: &Answer) -> Result<()> {
     let mut err = std::io::stderr().lock();
     if let Some(kept) = &answer.report.budget {
         writeln!(err, "{dim}{}\n{}{plain}", kept.outlook, kept.came(&answer.journal))?;
+    }
+    for sentence in answer.journal.fault_sentences() {
+        writeln!(err, "{sentence}")?;
     }
     writeln!(
         err,

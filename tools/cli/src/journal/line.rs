@@ -107,7 +107,7 @@ fn words(journal: &Journal) -> String {
     };
     let energy = match newest.window_mj {
         Some(mj) => {
-            format!("{} {}", against(mj, asked.energy_mj, "mJ", 1.005), journal.label())
+            format!("{} {}", against(mj, asked.energy_mj, "mJ", 1.005), journal.newest_label())
         }
         None => "energy unknown".to_owned(),
     };

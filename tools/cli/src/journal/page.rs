@@ -42,11 +42,13 @@ fn headline(journal: &Journal, run: &Run<'_>) -> String {
         let note = format!("of {} compared{floor}", journal.revealed);
         cards += &card("Agreement with full depth", &percent(share), &note);
     }
+    let faults = journal.fault_sentences();
     let outlook = run.outlook.unwrap_or_default().lines();
-    let outlook = outlook.fold(String::new(), |mut html, line| {
-        let _ = writeln!(html, "<p>{}</p>", escape(line));
-        html
-    });
+    let outlook =
+        outlook.chain(faults.iter().map(String::as_str)).fold(String::new(), |mut html, line| {
+            let _ = writeln!(html, "<p>{}</p>", escape(line));
+            html
+        });
     format!(
         "<header>\n<p class=\"kicker\">Dynamax run</p>\n<h1>{}</h1>\n<p class=\"lead\">{} tokens behind the first, which comes \
          with the prompt</p>\n{outlook}<div class=\"cards\">\n{cards}</div>\n</header>\n",
