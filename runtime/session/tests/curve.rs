@@ -108,9 +108,9 @@ fn decode(session: &Session<'_>, budget: Microjoules, joules: &mut dyn Joules) -
         };
         let running = budget.decide(decoder.position());
         let start = Instant::now();
-        let outcome = decoder.step(token, |probed| running.leave(probed)).unwrap();
+        let outcome = decoder.step_by(token, &running).unwrap();
         steps.push(start.elapsed());
-        let bytes = ladder.step_bytes(&outcome, true, made as u64);
+        let bytes = ladder.step_bytes(&outcome, made as u64);
         let macs = ladder.step_macs(&outcome);
         let us = microseconds(&rates, bytes, macs);
         let energy = joules.step(bytes, macs, us);
