@@ -16,9 +16,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         }
         Err(error) => assert!(error.to_string().contains("device.toml"), "{error}"),
     }
-    match Profile::from_text("m.profile.toml", text) {
-        // What is written is what is read.
-        Ok(profile) => assert!(Profile::from_text("m.profile.toml", &profile.to_text()).is_ok(), "{text}"),
-        Err(error) => assert!(error.to_string().contains("m.profile.toml"), "{error}"),
+    if let Err(error) = Profile::from_text("m.profile.toml", text) {
+        assert!(error.to_string().contains("m.profile.toml"), "{error}");
     }
 });
