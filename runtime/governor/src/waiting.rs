@@ -19,6 +19,15 @@ impl Waiting {
         self.0.iter().take(segment).fold(0, |sum, rows| sum.saturating_add(*rows))
     }
 
+    /// The same for each segment in turn.
+    pub(crate) fn before_each(&self) -> impl Iterator<Item = f32> {
+        self.0.iter().scan(0_u16, |sum, rows| {
+            let before = *sum;
+            *sum = sum.saturating_add(*rows);
+            Some(f32::from(before))
+        })
+    }
+
     /// A token left behind `exit` of `segments`, and took the rows before along.
     pub(crate) fn take_along(&mut self, exit: usize) {
         let moved = self.before(exit);
@@ -40,8 +49,7 @@ impl Waiting {
     #[must_use]
     pub(crate) fn owed(&self, model: &CostModel, of: impl Fn(usize, Cost) -> Cost) -> Cost {
         let mut sum = Cost::default();
-        for (segment, cost) in model.segments().iter().enumerate().skip(1) {
-            let rows = f32::from(self.before(segment));
+        for ((segment, cost), rows) in model.segments().iter().enumerate().zip(self.before_each()) {
             sum = sum.plus(of(segment, cost.more_row.times(rows)));
         }
         sum
@@ -63,6 +71,7 @@ mod tests {
             (2, 2, 3),
             "rows to take along"
         );
+        assert!(waiting.before_each().take(4).eq([0.0, 2.0, 2.0, 3.0]), "segment by segment");
         waiting.take_along(1);
         waiting.add(1);
         assert_eq!(

@@ -218,6 +218,19 @@ fn counters_of_packages_and_memory_are_added_and_wrap_around() {
     assert_eq!(meter.sample(Microseconds(2)), Err(MeterFault::Nonsense), "less than nothing");
 }
 
+const PACKAGE: &str = "sys/class/powercap/intel-rapl:0";
+const DRAM: &str = "sys/class/powercap/intel-rapl:0:1";
+
+/// A package and its memory, whose counters stand at 1000.
+fn package_with_memory() -> TempDir {
+    tree(&[
+        (&format!("{PACKAGE}/name"), "package-0"),
+        (&format!("{PACKAGE}/energy_uj"), "1000"),
+        (&format!("{DRAM}/name"), "dram"),
+        (&format!("{DRAM}/energy_uj"), "1000"),
+    ])
+}
+
 /// Samples counters every 10 ms for so many milliseconds, as the thread beside decoding does.
 fn count(meter: &mut Rapl, sum: &mut Integrator, ms: core::ops::Range<u64>) -> Reading {
     for at in ms.step_by(10).map(|ms| Microseconds(ms * 1000)) {
@@ -231,51 +244,39 @@ fn count(meter: &mut Rapl, sum: &mut Integrator, ms: core::ops::Range<u64>) -> R
 
 #[test]
 fn counters_that_stand_still_are_frozen_until_they_move() {
-    let (package, dram) = ("sys/class/powercap/intel-rapl:0", "sys/class/powercap/intel-rapl:0:1");
-    let root = tree(&[
-        (&format!("{package}/name"), "package-0"),
-        (&format!("{package}/energy_uj"), "1000"),
-        (&format!("{dram}/name"), "dram"),
-        (&format!("{dram}/energy_uj"), "1000"),
-    ]);
+    let root = package_with_memory();
     let mut meter = Rapl::open(root.path()).unwrap();
     let mut sum = Integrator::new(Plausible::every(Microseconds(10_000)));
     let set = |counter: &str, energy: &str| {
         write(root.path(), &format!("{counter}/energy_uj"), energy);
     };
     count(&mut meter, &mut sum, 0..10);
-    set(package, "51000");
+    set(PACKAGE, "51000");
     let whole = count(&mut meter, &mut sum, 10..10_000);
     assert_eq!((whole.fault, whole.energy), (None, Microjoules(50_000)), "ten seconds are near");
     // The memory's counter goes on.
-    set(dram, "9000");
+    set(DRAM, "9000");
     let frozen = count(&mut meter, &mut sum, 10_000..30_000);
     assert_eq!((frozen.fault, frozen.faults), (Some(MeterFault::Frozen), 1), "one fault");
     assert_eq!(frozen.since(&whole), Err(MeterFault::Frozen), "nothing is made up");
-    set(package, "61000");
+    set(PACKAGE, "61000");
     let back = count(&mut meter, &mut sum, 30_000..30_010);
     assert_eq!(back.fault, None, "it moves");
     assert_eq!(back.since(&whole), Err(MeterFault::Frozen), "what it missed is unknown");
-    set(package, "71000");
+    set(PACKAGE, "71000");
     let energy = count(&mut meter, &mut sum, 30_010..30_020).since(&back);
     assert_eq!(energy, Ok(Microjoules(10_000)), "and it goes on");
 }
 
 #[test]
 fn memory_is_counted_with_the_next_step_of_its_package() {
-    let (package, dram) = ("sys/class/powercap/intel-rapl:0", "sys/class/powercap/intel-rapl:0:1");
-    let root = tree(&[
-        (&format!("{package}/name"), "package-0"),
-        (&format!("{package}/energy_uj"), "1000"),
-        (&format!("{dram}/name"), "dram"),
-        (&format!("{dram}/energy_uj"), "1000"),
-    ]);
+    let root = package_with_memory();
     let mut meter = Rapl::open(root.path()).unwrap();
     let mut step = || meter.sample(Microseconds(0));
     assert_eq!(step(), Ok(Draw::Energy(Microjoules(0))), "the first counts from here");
-    write(root.path(), &format!("{dram}/energy_uj"), "1300");
+    write(root.path(), &format!("{DRAM}/energy_uj"), "1300");
     assert_eq!(step(), Ok(Draw::Energy(Microjoules(0))), "the package stands still");
-    write(root.path(), &format!("{package}/energy_uj"), "2000");
+    write(root.path(), &format!("{PACKAGE}/energy_uj"), "2000");
     assert_eq!(step(), Ok(Draw::Energy(Microjoules(1300))), "both");
 }
 

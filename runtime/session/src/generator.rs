@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use dynamax_engine::{Decoder, ExitError, Line, Outcome as Step, Sampler, Sampling, StepError};
-use dynamax_governor::{Events, Microjoules};
+use dynamax_governor::Microjoules;
 
 use drafting::{Drafting, Hears};
 
@@ -300,6 +300,9 @@ impl<'s> Generator<'s> {
                 return Ok(Outcome { end: End::Listener, ..outcome });
             }
             if made + 1 < ask.most_tokens {
+                if let Some(surroundings) = &mut self.surroundings {
+                    surroundings.look(self.depth.budget_mut());
+                }
                 let room = ask.most_tokens - made - 2;
                 let step = match self.depth {
                     Depth::Verified(_) => self.verified(token.id, room, (sampler, hears))?,
@@ -323,9 +326,6 @@ impl<'s> Generator<'s> {
         (start, length): (u32, u32),
         hears: Hears,
     ) -> Result<Option<Step>, StepError> {
-        if let Some(surroundings) = &mut self.surroundings {
-            surroundings.look(self.depth.budget_mut());
-        }
         let context = self.decoder.position();
         let (step, elapsed, steering) = match &mut self.depth {
             Depth::Budget(budget) => {
@@ -384,7 +384,7 @@ impl<'s> Generator<'s> {
         let unmeasured = fault.map(|fault| Unmeasured { fault, modelled });
         let segment = self.decoder.model().program().segments.len() as u16 - 1;
         let mode = rounds.budget().governor().mode();
-        let steering = Some(Steering { threshold: None, mode, events: Events::NONE });
+        let steering = Some(Steering { threshold: None, mode, events: rounds.events() });
         let course = Some(Course::new(&Step::default(), elapsed, steering, unmeasured));
         self.newest = Newest { segment, energy_mj, course };
         Ok(Some(Step::default()))

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use dynamax_engine::{Decide, Decoder, ExitSettings, Outcome, Probed, StepError};
-use dynamax_governor::{Microjoules, Revealed, Sample};
+use dynamax_governor::{Events, Microjoules, Revealed, Sample};
 
 use crate::budget::{Budget, Running, microseconds};
 
@@ -24,6 +24,8 @@ pub struct Rounds {
     right: usize,
     /// What this round took.
     spent: Option<Spent>,
+    /// What has happened until the newest step.
+    events: Events,
     tally: Tally,
 }
 
@@ -135,7 +137,8 @@ impl Rounds {
     #[must_use]
     pub fn new(budget: Budget) -> Self {
         let (drafts, segments) = (Vec::with_capacity(MOST_DRAFTS), Vec::with_capacity(MOST_DRAFTS));
-        Self { budget, drafts, segments, right: 0, spent: None, tally: Tally::default() }
+        let (spent, events, tally) = (None, Events::NONE, Tally::default());
+        Self { budget, drafts, segments, right: 0, spent, events, tally }
     }
 
     /// How exits are used.
@@ -153,6 +156,12 @@ impl Rounds {
     /// The governor, to be told of changes.
     pub fn budget_mut(&mut self) -> &mut Budget {
         &mut self.budget
+    }
+
+    /// What has happened between the newest step and the one before it.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.events
     }
 
     /// Starts a new sequence.
@@ -188,12 +197,14 @@ impl Rounds {
         room: usize,
         drafter: &mut impl Drafter,
     ) -> Result<bool, StepError> {
+        self.events = Events::NONE;
         if decoder.accept(token) {
             self.right += 1;
             return Ok(true);
         }
         self.close();
         let running = self.budget.decide(decoder.position());
+        self.events = running.decision().events;
         if running.decision().stop {
             return Ok(false);
         }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use dynamax_bundle::{Bundle, Tensor};
+use dynamax_bundle::{Bundle, ProgramBuf, Tensor};
 use dynamax_engine::decoder::Crew;
 use dynamax_engine::model::fit;
-use dynamax_engine::{Decoder, Device, Line, Loaded, Model, Settings, Team, sample};
+use dynamax_engine::{Decoder, Device, Line, LoadError, Loaded, Model, Settings, Team, sample};
 use dynamax_kernels::Isa;
 
 use crate::machine;
@@ -69,11 +69,13 @@ impl Options {
     ///
     /// A Program that is unsound; more bytes than [`Self::memory_bytes`].
     pub fn planned_bytes(&self, bundle: &Bundle<'_>) -> Result<u64> {
-        let program = bundle.program_buf()?;
+        Ok(self.fit(bundle, &bundle.program_buf()?)?)
+    }
+
+    fn fit(&self, bundle: &Bundle<'_>, program: &ProgramBuf) -> Result<u64, LoadError> {
         let weights_bytes = program.tensors.iter().filter_map(Tensor::stored_bytes).sum();
         let limit = self.memory_bytes.unwrap_or(u64::MAX);
-        let context_max = bundle.meta().context_max;
-        Ok(fit(&program, weights_bytes, context_max, self.settings(bundle), limit)?)
+        fit(program, weights_bytes, bundle.meta().context_max, self.settings(bundle), limit)
     }
 }
 
@@ -107,7 +109,7 @@ impl<'b> Session<'b> {
         let program = bundle.program_buf().with_context(|| source.path().display().to_string())?;
         let section = |index: u16| bundle.section(index.into());
         if options.memory_bytes.is_some() {
-            options.planned_bytes(&bundle)?;
+            options.fit(&bundle, &program)?;
         }
         let context_max = bundle.meta().context_max;
         let loaded = Loaded::new(program, section, context_max, options.settings(&bundle));

@@ -69,17 +69,13 @@ fn ask_choices(
     text: &Text,
     runner: &mut dyn Runner,
 ) -> Result<Answer> {
-    let mut said = Generation { energy_mj: Some(0.0), ..Generation::default() };
+    let mut said = Generation::nothing();
     let (mut log_probabilities, mut was_cut) = (Vec::with_capacity(choices.len()), false);
     for choice in choices {
         let (log_probability, predicted, _, cut) = score(prompt, &choice.text, text, runner)?;
         log_probabilities.push(log_probability);
         was_cut |= cut;
-        said.tokens.extend(predicted.tokens);
-        said.exits.extend(predicted.exits);
-        said.reach.extend(predicted.reach);
-        said.seconds += predicted.seconds;
-        said.energy_mj = said.energy_mj.zip(predicted.energy_mj).map(|(sum, more)| sum + more);
+        said.append(predicted);
     }
     Ok(Answer { scores: choose(choices, &log_probabilities), said, was_cut })
 }

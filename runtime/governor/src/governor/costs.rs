@@ -15,6 +15,10 @@ pub(super) struct Costs {
     pub(super) head_us: f32,
     /// Energy in the long run: nothing waits, but the token's own row will be caught up.
     pub(super) steady_uj: [f32; MAX_SEGMENTS],
+    /// Energy that the token's row will cost after leaving there.
+    pub(super) own_row_uj: [f32; MAX_SEGMENTS],
+    /// Energy of the rows that wait, as far as the token takes care of it.
+    pub(super) owed_uj: [f32; MAX_SEGMENTS],
 }
 
 impl Governor {
@@ -25,16 +29,21 @@ impl Governor {
             segment_us: [0.0; MAX_SEGMENTS],
             head_us: head.us,
             steady_uj: [0.0; MAX_SEGMENTS],
+            own_row_uj: self.own_rows_uj(),
+            owed_uj: [0.0; MAX_SEGMENTS],
         };
-        let (mut sum, mut steady) = (head, head.uj);
-        for (segment, cost) in self.model.segments().iter().enumerate() {
+        let (mut sum, mut steady, mut owed) = (head, head.uj, 0.0);
+        let segments = self.model.segments().iter().zip(self.waiting.before_each());
+        for (segment, (cost, rows)) in segments.enumerate() {
             let alone = self.correction.of(segment, cost.first_row[bucket].plus(cost.probe));
-            let along = self.segment_row(segment).times(f32::from(self.waiting.before(segment)));
+            let along = self.segment_row(segment).times(rows);
             sum = sum.plus(alone).plus(along);
             steady += alone.uj;
+            owed += along.uj;
             costs.segment_us[segment] = alone.us + along.us;
             costs.to_exit[segment] = sum;
-            costs.steady_uj[segment] = steady + self.own_row_uj(segment);
+            costs.steady_uj[segment] = steady + costs.own_row_uj[segment];
+            costs.owed_uj[segment] = owed;
         }
         costs
     }
@@ -43,15 +52,18 @@ impl Governor {
     pub(super) fn expected_uj(&self, costs: &Costs, deepest: usize) -> f32 {
         let position = (self.position - self.bias).clamp(0.0, self.calibration.last());
         let below = (position as usize).min(self.calibration.levels().len().saturating_sub(2));
-        let at = |index: usize| self.level_uj(costs, deepest, index);
+        let capped = self.capped_uj(costs, deepest);
+        let at = |index: usize| dot(&self.calibration.levels()[index].exits, &capped);
         let next = (below + 1).min(self.calibration.levels().len() - 1);
         let share = position - below as f32;
         at(below) * (1.0 - share) + at(next) * share
     }
 
-    pub(super) fn level_uj(&self, costs: &Costs, deepest: usize, level: usize) -> f32 {
-        let exits = &self.calibration.levels()[level].exits;
-        (0..self.model.count()).map(|exit| exits[exit] * costs.steady_uj[exit.min(deepest)]).sum()
+    /// Energy in the long run of a token that would leave behind each segment, if none goes deeper than `deepest`.
+    fn capped_uj(&self, costs: &Costs, deepest: usize) -> [f32; MAX_SEGMENTS] {
+        let mut capped = costs.steady_uj;
+        capped[deepest..self.model.count()].fill(costs.steady_uj[deepest]);
+        capped
     }
 
     /// The position at which a token is expected to cost `energy_uj`.
@@ -61,10 +73,10 @@ impl Governor {
 
     /// What a token is expected to cost at each level; never more than at the level before.
     pub(super) fn levels_uj(&self, costs: &Costs, deepest: usize) -> [f32; MAX_LEVELS] {
-        let mut levels = [0.0; MAX_LEVELS];
-        let mut before = f32::INFINITY;
-        for (index, level) in levels.iter_mut().enumerate().take(self.calibration.levels().len()) {
-            before = self.level_uj(costs, deepest, index).min(before);
+        let capped = self.capped_uj(costs, deepest);
+        let (mut levels, mut before) = ([0.0; MAX_LEVELS], f32::INFINITY);
+        for (level, known) in levels.iter_mut().zip(self.calibration.levels()) {
+            before = dot(&known.exits, &capped).min(before);
             *level = before;
         }
         levels
@@ -90,9 +102,9 @@ impl Governor {
             self.add_round(exit, sample, &mut parts);
             return parts;
         }
-        for (segment, cost) in self.model.segments().iter().enumerate().take(exit + 1) {
-            let rows = if sample.catch_up_rows > 0 { self.waiting.before(segment) } else { 0 };
-            let along = cost.more_row.times(f32::from(rows));
+        let segments = self.model.segments().iter().zip(self.waiting.before_each());
+        for (segment, (cost, rows)) in segments.enumerate().take(exit + 1) {
+            let along = cost.more_row.times(if sample.catch_up_rows > 0 { rows } else { 0.0 });
             let asked = f32::from(u8::from((sample.asked >> segment) & 1 == 1));
             let probe = cost.probe.times(asked);
             parts[segment] = cost.first_row[self.last.bucket].plus(probe).plus(along);
@@ -124,18 +136,26 @@ impl Governor {
         self.waiting.owed(&self.model, |part, cost| self.correction.of(part, cost)).uj
     }
 
-    /// Of it, what a token that leaves behind `exit` takes care of.
-    pub(super) fn owed_before_uj(&self, exit: usize) -> f32 {
-        (1..=exit)
-            .map(|segment| f32::from(self.waiting.before(segment)) * self.segment_row(segment).uj)
-            .sum()
-    }
-
-    /// Energy that a row will cost after leaving behind `exit`.
-    pub(super) fn own_row_uj(&self, exit: usize) -> f32 {
-        if self.config.rows_that_may_wait == 0 {
-            return 0.0;
+    /// Energy that a row will cost after leaving behind each segment.
+    fn own_rows_uj(&self) -> [f32; MAX_SEGMENTS] {
+        let (mut rows, mut sum) = ([0.0; MAX_SEGMENTS], 0.0);
+        if self.config.rows_that_may_wait > 0 {
+            for segment in (0..self.model.count()).rev() {
+                rows[segment] = sum;
+                sum += self.segment_row(segment).uj;
+            }
         }
-        (exit + 1..self.model.count()).map(|segment| self.segment_row(segment).uj).sum()
+        rows
     }
+}
+
+/// The sum of products, in four sums that do not wait for each other: it is most of what a decision computes.
+fn dot(shares: &[f32; MAX_SEGMENTS], costs: &[f32; MAX_SEGMENTS]) -> f32 {
+    let mut sums = [0.0; 4];
+    for (shares, costs) in shares.as_chunks::<4>().0.iter().zip(costs.as_chunks::<4>().0) {
+        for lane in 0..4 {
+            sums[lane] += shares[lane] * costs[lane];
+        }
+    }
+    sums.iter().sum()
 }

@@ -126,11 +126,9 @@ impl Governor {
             return;
         }
         let allowance = self.window.allowance_uj();
-        let owed = self.owed_uj();
         // What the token takes along was put aside when it left.
         let pays = |segment: &usize| {
-            costs.to_exit[*segment].uj - self.owed_before_uj(*segment).min(owed)
-                + self.own_row_uj(*segment)
+            costs.to_exit[*segment].uj - costs.owed_uj[*segment] + costs.own_row_uj[*segment]
                 <= allowance
         };
         let deepest = (0..=limits.deepest).rev().find(pays).unwrap_or(0);

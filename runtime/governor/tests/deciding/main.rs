@@ -5,7 +5,7 @@ mod largest;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The system's allocator, counting.
 struct Counting;
@@ -42,19 +42,17 @@ fn a_decision_takes_less_than_two_microseconds_and_no_heap() {
     let calls = CALLS.get();
     let mut fastest_us = f64::INFINITY;
     for batch in 0..200 {
-        let mut deciding = Duration::ZERO;
+        let start = Instant::now();
         for token in batch * BATCH..(batch + 1) * BATCH {
-            let start = Instant::now();
             black_box(governor.decide(token));
-            deciding += start.elapsed();
             governor.observe(black_box(largest::token(token)));
         }
         // Of many batches, the one that the machine disturbed least.
-        fastest_us = fastest_us.min(deciding.as_secs_f64() * 1e6 / f64::from(BATCH));
+        fastest_us = fastest_us.min(start.elapsed().as_secs_f64() * 1e6 / f64::from(BATCH));
     }
     assert_eq!(CALLS.get(), calls, "calls of the allocator");
     // Emulated, time says nothing; without optimizations it says little.
     if cfg!(not(any(debug_assertions, target_arch = "aarch64"))) {
-        assert!(fastest_us < 2.0, "deciding takes {fastest_us} us");
+        assert!(fastest_us < 2.0, "deciding and learning take {fastest_us} us");
     }
 }

@@ -16,6 +16,9 @@ use crate::job::{Budget, Prompt, Task};
 const MOST_ALTERNATIVES: usize = 20;
 /// Stop strings that may be given.
 const MOST_STOPS: usize = 16;
+/// Most that the governor counts with: a kilojoule, and an hour.
+const MOST_MJ: f64 = 1e6;
+const MOST_MS: f64 = 3.6e6;
 /// Tokens of a completion without `max_tokens`, as OpenAI has it.
 const COMPLETION_TOKENS: usize = 16;
 
@@ -292,12 +295,12 @@ fn extra(fields: Map<String, Value>) -> Result<Extra, ApiError> {
 
 /// A budget in range.
 pub(crate) fn budget(energy: Option<f64>, latency: Option<f64>) -> Result<Budget, ApiError> {
-    // What can be counted in millionths.
-    let fits = |value: Option<f64>| value.is_none_or(|value| (0.001..=1e9).contains(&value));
-    if fits(energy) && fits(latency) {
+    let within = |most| move |value: f64| (0.001..=most).contains(&value);
+    if energy.is_none_or(within(MOST_MJ)) && latency.is_none_or(within(MOST_MS)) {
         return Ok(Budget { energy_mj_per_token: energy, latency_ms_per_token: latency });
     }
-    Err(ApiError::field("dynamax", "a budget is more than 0 (0.001 to 1e9); leave it out for none"))
+    let message = "a budget is more than 0, at most a kilojoule or an hour; leave it out for none";
+    Err(ApiError::field("dynamax", message))
 }
 
 /// Understands a body of `/v1/dynamax/budget`.

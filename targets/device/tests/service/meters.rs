@@ -244,3 +244,27 @@ fn another_power_mode_and_a_low_battery_are_noticed_while_it_runs() {
     assert_eq!(service.get("/v1/dynamax").json()["power_mode"], 1, "for the page, too");
     service.wait_for_words("the power mode was 0 and is 1");
 }
+
+#[test]
+fn verified_exits_watch_the_board_too_and_say_the_same_words() {
+    let board = Board::new(
+        "[budget]\nenergy_per_token = \"1 J\"\n[exit]\nmode = \"verified\"\n[power]\nmeter = \"model\"\n\
+         below_battery = { level = \"20 %\", energy_per_token = \"1 uJ\" }\n",
+    );
+    let battery = "sys/class/power_supply/BAT0/";
+    put(&board, "var/lib/nvpmodel/status", "pmode:0000\n");
+    put(&board, &format!("{battery}type"), "Battery\n");
+    put(&board, &format!("{battery}capacity"), "80\n");
+    let mut service = board.start();
+    let text = |service: &Service<'_>| {
+        service.ask("/v1/completions", &tokens())["choices"][0]["text"].take()
+    };
+    let full = text(&service);
+    put(&board, "var/lib/nvpmodel/status", "pmode:0001\n");
+    put(&board, &format!("{battery}capacity"), "10\n");
+    service.wait_until("the mode", || {
+        assert_eq!(text(&service), full, "whatever the battery");
+        (service.metric("power_mode") - 1.0).abs() < 0.5
+    });
+    service.wait_for_words("the battery is low");
+}

@@ -1,6 +1,6 @@
 //! `dynamax eval`: how well a bundle answers, and models text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -116,15 +116,16 @@ fn run_examples(task: data::Task, arguments: &Arguments) -> Result<()> {
     let text = Text::of(&session.bundle)?;
     let ways = ways(&session, &arguments.decode, arguments.sweep)?;
     let mut memory = session.memory();
-    let mut outcomes = Vec::with_capacity(ways.len());
+    let (mut outcomes, mut energy_source) = (Vec::with_capacity(ways.len()), "");
     for way in &ways {
         let manner = manner(way, &ways, &session, arguments)?;
+        energy_source = manner.metering.source().label();
         let mut runner = Model::new(&session, &mut memory, arguments.repetition_penalty, manner)?;
         let bar = progress::steps(examples.len() as u64, &way.mode.family());
         outcomes.push(evaluate(&examples, &text, &mut runner, &bar)?);
         bar.finish_and_clear();
     }
-    let measured = Measured { ways: &ways, outcomes: &outcomes, session: &session };
+    let measured = Measured { ways: &ways, outcomes: &outcomes, session: &session, energy_source };
     let report = report(task.name(), examples.len(), &measured, &source, arguments)?;
     let shown = shown(&measured);
     write_page(arguments, &report, &samples(&examples, shown, &text))?;
@@ -158,9 +159,10 @@ fn run_text(arguments: &Arguments) -> Result<()> {
     let window = (session.model().settings().context as usize).min(MOST_WINDOW);
     let ways = ways(&session, &arguments.decode, arguments.sweep)?;
     let mut memory = session.memory();
-    let (mut outcomes, mut n) = (Vec::with_capacity(ways.len()), 0);
+    let (mut outcomes, mut n, mut energy_source) = (Vec::with_capacity(ways.len()), 0, "");
     for way in &ways {
         let manner = manner(way, &ways, &session, arguments)?;
+        energy_source = manner.metering.source().label();
         let mut runner = Model::new(&session, &mut memory, arguments.repetition_penalty, manner)?;
         let (outcome, scored) = score_text(&mut runner, &tokens, window)?;
         outcomes.push(outcome);
@@ -169,7 +171,7 @@ fn run_text(arguments: &Arguments) -> Result<()> {
     let full = &outcomes[0];
     let score = |name| full.means().iter().find(|(found, _)| *found == name).map_or(0.0, |s| s.1);
     let (nll_per_token, perplexity) = (score("nll"), score("perplexity"));
-    let measured = Measured { ways: &ways, outcomes: &outcomes, session: &session };
+    let measured = Measured { ways: &ways, outcomes: &outcomes, session: &session, energy_source };
     let mut report = report("text", n, &measured, &source, arguments)?;
     report.oracle = oracle(&session, &tokens, window)?;
     write_page(arguments, &report, &[text_sample(&tokens, window, shown(&measured), &words)])?;
@@ -184,22 +186,16 @@ fn run_text(arguments: &Arguments) -> Result<()> {
 /// Feeds the text window by window, each from an empty state, and scores every token behind the first of its window.
 fn score_text(runner: &mut dyn Runner, tokens: &[u32], window: usize) -> Result<(Outcome, usize)> {
     let bar = progress::steps(tokens.len() as u64, "text");
-    let (mut nll, mut right, mut said) = (0.0, 0, Generation::default());
-    let mut energy_mj = Some(0.0);
+    let (mut nll, mut right, mut said) = (0.0, 0, Generation::nothing());
     for window in tokens.chunks(window).filter(|window| window.len() > 1) {
         let (first, rest) = window.split_at(1);
         let scored = runner.score(first, rest)?;
         nll -= scored.log_probability;
         right += scored.predicted.tokens.iter().zip(rest).filter(|(a, b)| a == b).count();
-        said.tokens.extend(scored.predicted.tokens);
-        said.exits.extend(scored.predicted.exits);
-        said.reach.extend(scored.predicted.reach);
-        said.seconds += scored.predicted.seconds;
-        energy_mj = energy_mj.zip(scored.predicted.energy_mj).map(|(sum, more)| sum + more);
+        said.append(scored.predicted);
         bar.inc(window.len() as u64);
     }
     bar.finish_and_clear();
-    said.energy_mj = energy_mj;
     let n = said.tokens.len();
     let scores = vec![("exact", right as f64 / n as f64), ("nll", nll / n as f64)];
     Ok((Outcome { answers: vec![Answer { scores, said, was_cut: false }] }, n))
@@ -211,6 +207,7 @@ struct Measured<'m> {
     ways: &'m [Way],
     outcomes: &'m [Outcome],
     session: &'m Session<'m>,
+    energy_source: &'static str,
 }
 
 /// Only where modes are compared does time count.
@@ -246,7 +243,7 @@ fn report(
         modes: measured.ways.iter().zip(measured.outcomes).map(mode).collect(),
         oracle: None,
         prompts_cut: full.prompts_cut(),
-        conditions: conditions(measured.session, source, arguments)?,
+        conditions: conditions(measured, source, &arguments.data)?,
     })
 }
 
@@ -272,8 +269,9 @@ fn oracle(session: &Session<'_>, tokens: &[u32], window: usize) -> Result<Option
     Ok(Some(Oracle::new(&Ladder::of(&model, None), per_segment)))
 }
 
-fn conditions(session: &Session<'_>, source: &Source, arguments: &Arguments) -> Result<Conditions> {
-    let (meta, data) = (session.bundle.meta(), &arguments.data);
+fn conditions(measured: &Measured<'_>, source: &Source, data: &Path) -> Result<Conditions> {
+    let &Measured { session, energy_source, .. } = measured;
+    let meta = session.bundle.meta();
     let bytes =
         std::fs::read(data).with_context(|| format!("{}: cannot be read", data.display()))?;
     Ok(Conditions {
@@ -285,7 +283,7 @@ fn conditions(session: &Session<'_>, source: &Source, arguments: &Arguments) -> 
         machine: machine::name(),
         isa: session.isa().name(),
         threads: session.threads(),
-        energy_source: arguments.decode.metering(session)?.source().label(),
+        energy_source,
     })
 }
 

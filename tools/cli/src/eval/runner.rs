@@ -27,6 +27,23 @@ pub(crate) struct Generation {
     pub(crate) energy_mj: Option<f64>,
 }
 
+impl Generation {
+    /// No tokens, which took nothing.
+    pub(crate) fn nothing() -> Self {
+        Self { energy_mj: Some(0.0), ..Self::default() }
+    }
+
+    /// Adds what was said next. Energy is unknown once a part of it is.
+    pub(crate) fn append(&mut self, more: Self) {
+        self.tokens.extend(more.tokens);
+        self.exits.extend(more.exits);
+        self.reach.extend(more.reach);
+        self.drafts.add(&more.drafts);
+        self.seconds += more.seconds;
+        self.energy_mj = self.energy_mj.zip(more.energy_mj).map(|(sum, more)| sum + more);
+    }
+}
+
 /// How a continuation was received.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Scored {
