@@ -41,6 +41,27 @@ pub(crate) fn reserve() {
     drop(std::hint::black_box(blocks));
 }
 
+/// Keeps a little beyond the heap's end, so that no free block reaches from what is locked into what comes later. To be called when
+/// memory has been locked: glibc gives back such a block whole or not at all, and what is locked cannot be given back.
+pub(crate) fn fence() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: asks where the heap ends, and moves nothing.
+        let end = unsafe { libc::sbrk(0) } as usize;
+        let mut blocks: Vec<Vec<u8>> = Vec::with_capacity(2 * RESERVE / BLOCK);
+        while blocks.last().is_none_or(|block| (block.as_ptr() as usize) < end)
+            && blocks.len() < blocks.capacity()
+        {
+            blocks.push(vec![1; BLOCK]);
+        }
+        if let Some(mut fence) = blocks.pop() {
+            fence.truncate(1);
+            fence.shrink_to_fit();
+            fence.leak();
+        }
+    }
+}
+
 /// What is held from now on is what is held without requests.
 pub(crate) fn settle() {
     SETTLED.store(machine::rss_bytes().unwrap_or(u64::MAX), Ordering::Relaxed);

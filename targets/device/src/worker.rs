@@ -80,6 +80,7 @@ fn serve(
     }
     heap::reserve();
     let memory_locked = lock_memory(&session);
+    heap::fence();
     heap::settle();
     live.totals().loaded =
         Loaded { energy_source, memory_locked, ..loaded(ready, &session, &chat) };
