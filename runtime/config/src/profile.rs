@@ -94,7 +94,7 @@ impl Profile {
     pub fn to_text(&self) -> String {
         let pair = |cost: Cost| format!("[{:?}, {:?}]", cost.us, cost.uj);
         let mut text = format!(
-            "board = \"{}\"\nbackend = \"{}\"\nsource = \"{}\"\nbundle = \"{}\"\n",
+            "board = {:?}\nbackend = {:?}\nsource = {:?}\nbundle = {:?}\n",
             self.board, self.backend, self.source, self.bundle
         );
         if let Some(mode) = self.power_mode {
@@ -175,6 +175,13 @@ mod tests {
     fn what_is_written_is_read() {
         let text = profile().to_text();
         assert_eq!(Profile::from_text("profile.toml", &text), Ok(profile()), "{text}");
+    }
+
+    #[test]
+    fn names_may_hold_quotes() {
+        let quoted = Profile { board: "a \"fast\" \\ board".into(), ..profile() };
+        let text = quoted.to_text();
+        assert_eq!(Profile::from_text("profile.toml", &text), Ok(quoted), "{text}");
     }
 
     #[test]

@@ -27,6 +27,7 @@ use crate::draft::Drafting;
 use crate::error::GovernorError;
 use crate::event::Events;
 use crate::mode::Mode;
+use crate::shortfall::Shortfall;
 use crate::units::{Microjoules, Microseconds};
 use crate::waiting::Waiting;
 use crate::window::EnergyWindow;
@@ -55,6 +56,7 @@ pub struct Governor {
     slowest: Slowest,
     window: EnergyWindow,
     evidence: Evidence,
+    shortfall: Shortfall,
     drafting: Drafting,
     waiting: Waiting,
     mode: Mode,
@@ -126,6 +128,7 @@ impl Governor {
             slowest: Slowest::new(),
             window: EnergyWindow::new(config.window, budget),
             evidence: Evidence::new(),
+            shortfall: Shortfall::default(),
             drafting: Drafting::new(most, first_acceptance),
             waiting: Waiting::default(),
             mode: Mode::Ample,

@@ -58,6 +58,7 @@ mod governor;
 mod integrator;
 pub mod meter;
 mod mode;
+mod shortfall;
 #[cfg(feature = "std")]
 pub mod sim;
 mod units;

@@ -90,22 +90,22 @@ fn every_architecture_says_the_same() {
 }
 
 #[test]
-#[cfg(not(feature = "ndarray"))]
 fn a_backend_that_is_not_built_in_is_refused_or_falls_back() {
-    let output = dynamax(&["run", "a", "-n", "1", "--backend", "ndarray"]);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{error}");
-    assert!(error.contains("--features ndarray"), "{error}");
+    let builds = [("ndarray", cfg!(feature = "ndarray")), ("wgpu", cfg!(feature = "wgpu"))];
+    for (backend, _) in builds.into_iter().filter(|(_, is_built_in)| !is_built_in) {
+        let output = dynamax(&["run", "a", "-n", "1", "--backend", backend]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(&format!("--features {backend}")), "{error}");
 
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("device.toml");
-    std::fs::write(
-        &config,
-        "[device]\nbackend = \"ndarray\"\nfallback = true\n[exit]\nmode = \"off\"\n",
-    )
-    .unwrap();
-    let run = ["run", "a", "-n", "1", "--json", "--config", config.to_str().unwrap()];
-    assert_eq!(json(&run)["backend"], "cpu", "falls back");
-    let error = String::from_utf8_lossy(&dynamax(&run).stderr).into_owned();
-    assert!(error.contains("the cpu runs instead"), "{error}");
+        let folder = TempDir::new().unwrap();
+        let config = folder.path().join("device.toml");
+        let text =
+            format!("[device]\nbackend = {backend:?}\nfallback = true\n[exit]\nmode = \"off\"\n");
+        std::fs::write(&config, text).unwrap();
+        let run = ["run", "a", "-n", "1", "--json", "--config", config.to_str().unwrap()];
+        assert_eq!(json(&run)["backend"], "cpu", "falls back");
+        let error = String::from_utf8_lossy(&dynamax(&run).stderr).into_owned();
+        assert!(error.contains("the cpu runs instead"), "{error}");
+    }
 }

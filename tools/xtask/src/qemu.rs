@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::steps::NDARRAY;
 use crate::tidy::root;
 
 /// What `targets/bare` asks, asked of the command line.
@@ -14,6 +15,9 @@ const AT_THE_DESK: &[&str] = &[
     "--release",
     "-p",
     "dynamax",
+    // As the tests build it.
+    "--features",
+    NDARRAY,
     "--",
     "run",
     "--demo",

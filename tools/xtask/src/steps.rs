@@ -31,7 +31,6 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step { name: "doc", what: "the documentation builds and its links resolve", run: doc },
     Step { name: "wgpu", what: "the same tokens on a GPU, or on Mesa's software one", run: wgpu },
-    Step { name: "ndarray", what: "the operators on Burn's other CPU backend", run: ndarray },
 ];
 
 /// Crates that a board runs, and the tests that need nothing else.
@@ -59,8 +58,11 @@ fn clippy() -> Result<()> {
     cargo(&arguments)
 }
 
+/// With Burn's other CPU backend: Burn is what takes longest to build, and so it is built once.
+pub(crate) const NDARRAY: &str = "dynamax/ndarray";
+
 fn test() -> Result<()> {
-    cargo(&["test", "--release", "--workspace", "--no-fail-fast"])
+    cargo(&["test", "--release", "--workspace", "--features", NDARRAY, "--no-fail-fast"])
 }
 
 fn aarch64() -> Result<()> {
@@ -83,16 +85,11 @@ fn doc() -> Result<()> {
 fn wgpu() -> Result<()> {
     let with = [("DYNAMAX_NEEDS_GPU", "1")];
     // One set of packages and features, so that wgpu is built once, and what lies below the binaries is that of the other tests.
-    let features = "dynamax-wgpu/vulkan,dynamax/wgpu,dynamaxd/wgpu";
-    let test = ["test", "--release", "--features", features];
+    let features = format!("dynamax-wgpu/vulkan,dynamax/wgpu,dynamaxd/wgpu,{NDARRAY}");
+    let test = ["test", "--release", "--features", &features];
     let of = ["-p", "dynamax-wgpu", "-p", "dynamax", "-p", "dynamaxd"];
     cargo_with(&[&test[..], &of, &["--test", "executor"]].concat(), &with)?;
     cargo_with(&[&test[..], &of, &["--test", "gpu", "--test", "service", "gpu"]].concat(), &with)
-}
-
-/// Last, because another set of features builds Burn once more.
-fn ndarray() -> Result<()> {
-    cargo(&["test", "--release", "-p", "dynamax-burn", "--features", "ndarray"])
 }
 
 /// Runs cargo in the workspace.

@@ -61,6 +61,7 @@ impl Governor {
             let rate = 1.0 / (HABIT_WINDOWS * self.config.window as f32);
             self.habit += rate * (self.bias - self.habit);
         }
+        self.shortfall.add_token();
         let early = f32::from(u8::from(exit < end));
         self.early.0 += (early - self.early.0) / 128.0;
         self.early.1 += (self.calibration.early(self.position) - self.early.1) / 128.0;
@@ -83,6 +84,7 @@ impl Governor {
     pub(super) fn learn_agreement(&mut self, agreed: u32, of: u32) {
         let before = self.evidence.bounds().0;
         self.evidence.reveal(agreed, of);
+        self.shortfall.reveal(of - agreed, 1.0 - self.config.min_agreement);
         if self.evidence.bounds().0 > before.max(0.99) {
             self.events.add(Events::CALIBRATION_REFUTED);
         }

@@ -84,7 +84,8 @@ impl Governor {
         // A text on which fewer tokens leave early than expected has fewer that can disagree.
         let mix = if expected > 0.01 { (seen / expected).clamp(0.5, 1.5) } else { 1.0 };
         let factor = self.evidence.factor() * mix;
-        let floor = (self.config.min_agreement + self.forced * self.evidence.factor()).min(1.0);
+        let apart = self.forced * self.evidence.factor() + self.shortfall.margin();
+        let floor = (self.config.min_agreement + apart).min(1.0);
         self.calibration.most_lenient(floor, factor)
     }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 mod drafts;
+mod drift;
 mod goals;
 mod outlook;
 mod properties;
