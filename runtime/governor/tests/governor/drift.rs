@@ -16,7 +16,7 @@ fn overconfident(text: &Text, harder_by: f32, seed: u64) -> Vec<Token> {
 }
 
 /// Agreement of the governor, which must keep the floor rather than the budget.
-fn steered(board: &SimBoard, calibration: Calibration, tokens: &[Token], seed: u64) -> f32 {
+fn steered(board: &SimBoard, calibration: &Calibration, tokens: &[Token], seed: u64) -> f32 {
     let model = board.model();
     let cheapest = model.segments()[0].first_row[0].plus(model.head());
     let config = GovernorConfig {
@@ -26,7 +26,7 @@ fn steered(board: &SimBoard, calibration: Calibration, tokens: &[Token], seed: u
         rows_that_may_wait: board.rows_that_may_wait,
         ..GovernorConfig::default()
     };
-    let governor = Governor::new(config, board.believed(seed), calibration, Metering::Measured);
+    let governor = Governor::new(config, board.believed(seed), *calibration, Metering::Measured);
     let mut policy = Steered::new(governor.unwrap());
     run(&mut policy, board, tokens, (config.window, NO_DEADLINE), seed).agreement
 }
@@ -45,7 +45,7 @@ fn agreement_stays_above_the_floor_where_the_calibration_alone_falls_below() {
                 let mut fixed = Fixed::new(board, threshold, NO_DEADLINE);
                 let outcome = run(&mut fixed, board, &tokens, (64, NO_DEADLINE), seed);
                 offline += outcome.agreement / SEEDS as f32;
-                online += steered(board, calibration, &tokens, seed) / SEEDS as f32;
+                online += steered(board, &calibration, &tokens, seed) / SEEDS as f32;
             }
             let case = format!("{} on {}, {harder_by} harder", board.name, text.name);
             println!("{case}: {offline:.4} by the calibration, {online:.4} by what is revealed");

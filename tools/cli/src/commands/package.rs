@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// The board that the configuration names.
     #[arg(long, default_value = "generic")]
     board: String,
-    /// Who makes the package, as "Name <address>"; by default DEBFULLNAME and DEBEMAIL.
+    /// Who makes the package, as `Name <address>`; by default DEBFULLNAME and DEBEMAIL.
     #[arg(long)]
     maintainer: Option<String>,
     /// The certificate that RAUC signs with.
