@@ -3,7 +3,7 @@
 use dynamax_bundle::{Bundle, DType, StateMode};
 use dynamax_engine::decoder::Crew;
 use dynamax_engine::{
-    Decoder, ExitError, ExitSettings, Line, LoadError, Loaded, Probed, Settings, Team,
+    Decoder, ExitError, ExitSettings, Line, LoadError, Loaded, Probed, Settings, StepError, Team,
 };
 use dynamax_kernels::Isa;
 use dynamax_tests::{Hybrid, Random, VOCAB_SIZE, flat, hybrid};
@@ -59,6 +59,8 @@ struct Way {
     leaves: u32,
     /// In how many of a hundred cases the draft is right, whatever the exit says.
     right: u32,
+    /// In how many of a hundred rounds drafts are guessed, and no exit is asked.
+    guessed: u32,
     drafts: u32,
 }
 
@@ -76,6 +78,13 @@ fn in_rounds(decoder: &mut Decoder<'_>, expected: &Answer, way: &Way) -> (Answer
     while answer.len() < ANSWER {
         if decoder.accept(token) {
             right += 1;
+        } else if random.below(100) < way.guessed {
+            let drafts = guesses(expected, answer.len(), way, &mut random);
+            let outcome = decoder.verify(token, &drafts).expect("accepted");
+            let last = decoder.model().program().segments.len() - 1;
+            let went = (usize::from(outcome.reach), outcome.drafts as usize);
+            assert_eq!(went, (last, drafts.len()), "through all layers");
+            all += drafts.len();
         } else {
             all += round(decoder, expected, (token, answer.len()), &leave, way, &mut random);
         }
@@ -83,6 +92,16 @@ fn in_rounds(decoder: &mut Decoder<'_>, expected: &Answer, way: &Way) -> (Answer
         token = largest(decoder.logits());
     }
     (answer, right, all)
+}
+
+/// What follows the token at `at`, or often something else.
+fn guesses(expected: &Answer, at: usize, way: &Way, random: &mut Random) -> Vec<u32> {
+    let room = (ANSWER + 8 - at).min(way.drafts as usize);
+    let draft = |index| {
+        let known = expected.get(at + 1 + index).map_or(0, |(token, _)| *token);
+        if random.below(100) < way.right { known } else { random.below(VOCAB_SIZE) }
+    };
+    (0..room).map(draft).collect()
 }
 
 /// Feeds a token, and drafts until the last layer has been asked; the number of drafts.
@@ -132,10 +151,20 @@ fn verified_answers_are_those_of_full_depth_bit_for_bit() {
         let expected = full_depth(model);
         for (isa, crew) in &ways {
             for drafts in [1, 2, MOST_DRAFTS] {
-                for (leaves, right) in [(100, 100), (60, 70), (100, 0), (30, 100), (0, 0)] {
-                    let way = Way { leaves, right, drafts };
+                for (leaves, right, guessed) in [
+                    (100, 100, 0),
+                    (60, 70, 0),
+                    (100, 0, 0),
+                    (30, 100, 0),
+                    (0, 0, 0),
+                    (0, 100, 100),
+                    (100, 70, 50),
+                    (50, 0, 50),
+                ] {
+                    let way = Way { leaves, right, guessed, drafts };
                     let what = format!(
-                        "model {index}, {isa:?}, {} threads, {drafts} drafts, {leaves} % leave, {right} % right",
+                        "model {index}, {isa:?}, {} threads, {drafts} drafts, {leaves} % leave, {right} % right, \
+                         {guessed} % guessed",
                         crew.threads()
                     );
                     let (found, accepted, drafted) =
@@ -143,8 +172,8 @@ fn verified_answers_are_those_of_full_depth_bit_for_bit() {
                             in_rounds(decoder, &expected, &way)
                         });
                     assert_same(&found, &expected, &what);
-                    assert_eq!(drafted == 0, leaves == 0, "{drafted} drafts, {what}");
-                    if right == 100 && leaves > 0 {
+                    assert_eq!(drafted == 0, leaves + guessed == 0, "{drafted} drafts, {what}");
+                    if right == 100 && leaves + guessed > 0 {
                         assert!(
                             accepted + 2 * MOST_DRAFTS as usize >= drafted,
                             "{accepted} of {drafted}: {what}"
@@ -308,6 +337,21 @@ fn what_cannot_be_verified_is_refused() {
     assert_eq!(refused(settings(0), drafts), Err(ExitError::Drafts), "nothing was planned");
     let skip = ExitSettings { state: StateMode::Skip, ..drafts };
     assert_eq!(refused(settings(3), skip), Err(ExitError::Drafts), "state is not exact");
+    let verified = |exits: Option<ExitSettings>, drafts: &[u32]| {
+        with_decoder(&model, settings(2), (Isa::detect(), Crew::Alone), |decoder| {
+            decoder.use_exits(exits).expect("can");
+            decoder.feed(&PROMPT).expect("accepted");
+            let before = decoder.logits().to_vec();
+            let refused = decoder.verify(1, drafts).map(|_| ());
+            assert!(before == decoder.logits(), "as it was");
+            refused
+        })
+    };
+    let many = |found, most| Err(StepError::Drafts { found, most });
+    assert_eq!(verified(Some(drafts), &[1, 2, 3]), many(3, 2), "more than were planned");
+    assert_eq!(verified(None, &[1]), many(1, 0), "not in use");
+    let unknown = StepError::Token { found: VOCAB_SIZE, vocab_size: VOCAB_SIZE };
+    assert_eq!(verified(Some(drafts), &[1, VOCAB_SIZE]), Err(unknown), "no such token");
     let many = ExitSettings { pending_max: 4, ..drafts };
     assert_eq!(refused(settings(3), many), Err(ExitError::Pending { found: 4, most: 3 }), "more");
 

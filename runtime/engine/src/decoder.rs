@@ -306,6 +306,36 @@ impl<'m> Decoder<'m> {
         Ok(outcome)
     }
 
+    /// Feeds a token and drafts behind it, which somebody guessed, through all layers in one pass: a round whose rows
+    /// are all verified at once. Afterwards [`Self::logits`] are those behind the token, and [`Self::accept`] tells of the drafts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::feed`]. Drafts must be in use ([`ExitSettings::drafts`]), and no more of them than were planned.
+    pub fn verify(&mut self, token: u32, drafts: &[u32]) -> Result<Outcome, StepError> {
+        let most = self.exits.filter(|exits| exits.drafts).map_or(0, |exits| exits.pending_max);
+        let found = drafts.len() as u32;
+        if found > most {
+            return Err(StepError::Drafts { found, most });
+        }
+        let mut rows = [token; PENDING_MAX as usize + 1];
+        let rows = &mut rows[..=drafts.len()];
+        rows[1..].copy_from_slice(drafts);
+        self.admit(rows)?;
+        self.catch_up();
+        self.settle();
+        let mut round = Round::new(self.progress.position());
+        rows.iter().for_each(|row| round.push(*row));
+        self.round = Some(round);
+        let (crew, is_small) = (self.crew, self.is_small());
+        let pass = self.pass(rows);
+        crew.token(rows.len(), is_small, |worker| pass.whole(0..rows.len(), worker));
+        let last = self.last_segment();
+        self.progress.advance_all(rows.len() as u32, self.model.program().exits.len() + 1);
+        self.end_drafts();
+        Ok(Outcome { segment: last, reach: last, drafts: found, ..Outcome::default() })
+    }
+
     /// True where meetings of a team could take longer than the work.
     fn is_small(&self) -> bool {
         self.model.sizes().weights_bytes < SMALL_WEIGHTS

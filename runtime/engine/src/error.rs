@@ -152,6 +152,13 @@ pub enum StepError {
         /// Tokens planned for.
         context: u32,
     },
+    /// More drafts than are in use.
+    Drafts {
+        /// How many.
+        found: u32,
+        /// Most that were planned; 0 where none are in use.
+        most: u32,
+    },
 }
 
 impl StepError {
@@ -162,6 +169,7 @@ impl StepError {
             Self::Empty => 401,
             Self::Token { .. } => 402,
             Self::ContextFull { .. } => 403,
+            Self::Drafts { .. } => 404,
         }
     }
 }
@@ -181,6 +189,10 @@ impl fmt::Display for StepError {
                 f,
                 "{need} tokens do not fit into the planned context of {context}: plan a longer one (--context) or \
                  shorten the prompt"
+            ),
+            Self::Drafts { found, most } => write!(
+                f,
+                "{found} drafts were given and at most {most} can be verified: plan more (--drafts), or give fewer"
             ),
         }
     }

@@ -33,7 +33,8 @@ impl ExitSettings {
     /// Checks the settings against a Program, and resolves `pending_max`.
     pub(crate) fn resolve(self, model: &Model<'_>) -> Result<Self, ExitError> {
         let (program, settings) = (model.program(), model.settings());
-        if program.exits.is_empty() {
+        // Drafts may come from elsewhere.
+        if program.exits.is_empty() && !self.drafts {
             return Err(ExitError::NoExits);
         }
         if self.state == StateMode::Copy {
@@ -126,6 +127,8 @@ pub struct Outcome {
     pub agreed: u32,
     /// Exits whose score was asked for: a bit for each segment that one stands behind.
     pub asked: u32,
+    /// Drafts that went through all layers with the token, in the same pass.
+    pub drafts: u32,
 }
 
 /// What an exit says about a token.

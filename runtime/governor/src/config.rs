@@ -29,6 +29,15 @@ pub enum Exits {
     },
 }
 
+impl Exits {
+    pub(crate) fn most_drafts(self) -> u8 {
+        match self {
+            Self::Final => 0,
+            Self::Drafts { most } => most,
+        }
+    }
+}
+
 /// What a user asks of a governor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GovernorConfig {

@@ -74,6 +74,8 @@ pub struct Sample {
     pub revealed: Option<Revealed>,
     /// Exits whose probes ran: a bit for each segment that one stands behind. Of a round they all do.
     pub asked: u32,
+    /// Of a round whose drafts had been said before: the tokens before them that matched; 0 where exits drafted.
+    pub matched: u8,
 }
 
 /// Rows whose answer at full depth has become known.
@@ -98,6 +100,7 @@ impl Sample {
             energy: None,
             revealed: None,
             asked: u32::MAX,
+            matched: 0,
         }
     }
 }

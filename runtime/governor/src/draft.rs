@@ -6,9 +6,18 @@
 //! at all, so that whether drafting pays is measured and not believed:
 //!
 //! ```text
-//! Plain ──▶ Trial ──▶ On ◀──▶ Plain      a few tokens without drafts, to know what they cost now
+//! Plain ──▶ Trial ──▶ On
 //!              └──────┴──▶ Off ──▶ Trial   it does not pay; tried again, each time later
 //! ```
+//!
+//! Drafts come from exits, or were said before: see [`lookup`]. What these gain is known apart. Every 96 tokens that came from drafts of
+//! either kind, some are made without, to know what they cost now.
+
+mod fading;
+pub(crate) mod lookup;
+
+use fading::{Fading, Line};
+use lookup::Lookups;
 
 /// Tokens without drafts before a trial.
 const PLAIN: u16 = 6;
@@ -22,6 +31,9 @@ const COLD: u16 = 1;
 /// Tokens of a trial.
 const TRIAL: u16 = 26;
 
+/// Drafts of a trial's first round at most; with each token that came of it one more.
+const FIRST: u8 = 2;
+
 /// What a trial may lose before it is given up, in tokens without drafts.
 const PATIENCE: f32 = 2.5;
 
@@ -34,9 +46,6 @@ const LOSS: f32 = 0.01;
 /// A round that cost more than so many times its tokens and drafts, one by one, was disturbed by something else.
 const DISTURBED: f32 = 2.0;
 
-/// How much of what was seen is kept with each round.
-const KEPT: f32 = 1.0 - 1.0 / 48.0;
-
 /// Drafts that the acceptance known beforehand is worth.
 const PRIOR_TRIES: f32 = 8.0;
 
@@ -48,7 +57,7 @@ const OPTIMISM: f32 = 0.25;
 const PRIOR_DRAFTS: f32 = 4.0;
 
 /// What a round consists of by the cost model, in any one unit of cost.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RoundCost {
     /// A token through the segments up to the draft's exit, with the head.
     pub draft: f32,
@@ -56,13 +65,36 @@ pub struct RoundCost {
     pub rest: f32,
     /// Each further row through the rest, with a head.
     pub more: f32,
+    /// Each further row through all layers, with a head.
+    pub row: f32,
+}
+
+impl RoundCost {
+    /// A token that is not drafted.
+    fn token(&self) -> f32 {
+        self.draft + self.rest
+    }
+}
+
+/// Where drafts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// None were made.
+    Nobody,
+    /// Exits, even if none left.
+    Exits,
+    /// What followed a match of this many tokens when it was said before.
+    Lookup {
+        /// Tokens that match.
+        matched: usize,
+    },
 }
 
 /// What became of a token that was not drafted, or of a round.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoundSeen {
-    /// Drafts were allowed.
-    pub drafted: bool,
+    /// Where its drafts came from.
+    pub from: Origin,
     /// Drafts.
     pub drafts: u32,
     /// Those of them that were right.
@@ -73,66 +105,15 @@ pub struct RoundSeen {
     pub cost: f32,
 }
 
-/// A mean in which the past fades.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Fading {
-    sum: f32,
-    weight: f32,
-}
-
-impl Fading {
-    fn add(&mut self, value: f32, weight: f32) {
-        self.sum = self.sum * KEPT + value;
-        self.weight = self.weight * KEPT + weight;
-    }
-
-    fn mean(&self) -> f32 {
-        self.sum / self.weight.max(f32::MIN_POSITIVE)
-    }
-}
-
-/// What rounds cost, as a line over the number of their drafts.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Line {
-    weight: f32,
-    d: f32,
-    dd: f32,
-    cost: f32,
-    d_cost: f32,
-}
-
-impl Line {
-    fn add(&mut self, drafts: f32, cost: f32) {
-        let fade = |sum: f32, value: f32| sum * KEPT + value;
-        self.weight = fade(self.weight, 1.0);
-        self.d = fade(self.d, drafts);
-        self.dd = fade(self.dd, drafts * drafts);
-        self.cost = fade(self.cost, cost);
-        self.d_cost = fade(self.d_cost, drafts * cost);
-    }
-
-    /// A round without drafts, and each draft.
-    fn fit(&self) -> (f32, f32) {
-        let spread = self.weight * self.dd - self.d * self.d;
-        let mean = self.cost / self.weight.max(f32::MIN_POSITIVE);
-        if spread <= 1e-3 * self.weight * self.weight {
-            return (mean, mean);
-        }
-        let slope = (self.weight * self.d_cost - self.d * self.cost) / spread;
-        let start = (self.cost - slope * self.d) / self.weight;
-        (start.max(0.1 * mean), slope.max(0.01 * mean))
-    }
-}
-
 /// What drafting is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// So many tokens without drafts, then a trial or, if that has been, drafts.
-    Plain { left: u16, tried: bool },
+    /// So many tokens without drafts, then a trial.
+    Plain { left: u16 },
     /// Tokens so far.
     Trial { tokens: u16 },
-    /// Tokens since the last without drafts.
-    On { tokens: u16 },
+    /// It pays.
+    On,
     /// So many tokens without drafts, then a trial.
     Off { left: u16 },
 }
@@ -149,11 +130,15 @@ pub struct Drafting {
     pause: u16,
     /// Tokens without drafts in a row.
     streak: u16,
+    /// Tokens in rounds of drafts since the last without that were asked for, and how many of these are left.
+    drafted: u16,
+    refresh: u16,
     /// Cost of a token that is not drafted.
     plain: Fading,
     /// Cost of rounds, by their tokens.
     rounds: Fading,
     line: Line,
+    lookups: Lookups,
 }
 
 impl Drafting {
@@ -164,44 +149,79 @@ impl Drafting {
             prior: acceptance,
             judged: Fading::default(),
             most,
-            phase: Phase::Plain { left: PLAIN, tried: false },
+            phase: Phase::Plain { left: PLAIN },
             pause: PAUSE.0,
             streak: 0,
+            drafted: 0,
+            refresh: 0,
             plain: Fading::default(),
             rounds: Fading::default(),
             line: Line::default(),
+            lookups: Lookups::NEW,
         }
     }
 
     /// Learns from a token or a round.
     pub fn learn(&mut self, seen: &RoundSeen) {
         let tokens = seen.tokens.max(1);
-        if seen.drafted {
-            let cost = seen.cost.min(self.most_of_round(seen.drafts));
-            self.rounds.add(cost, tokens as f32);
-            self.line.add(seen.drafts as f32, cost);
-            self.streak = 0;
-        } else {
-            self.streak = self.streak.saturating_add(1);
-            if self.streak > COLD {
-                self.plain.add(seen.cost, tokens as f32);
+        self.lookups.pass(tokens);
+        self.count(seen.from, tokens as u16);
+        match seen.from {
+            Origin::Nobody => {
+                if self.streak > COLD {
+                    self.plain.add(seen.cost, tokens as f32);
+                }
             }
+            Origin::Exits => self.learn_round(seen, tokens),
+            Origin::Lookup { matched } => self.learn_lookup(seen, matched),
         }
+        // What was said before says nothing of exits.
+        if !matches!(seen.from, Origin::Lookup { .. }) {
+            self.phase = self.next(seen.from, tokens as u16);
+        }
+    }
+
+    fn learn_round(&mut self, seen: &RoundSeen, tokens: u32) {
+        let cost = seen.cost.min(self.most_of_round(seen.drafts));
+        self.rounds.add(cost, tokens as f32);
+        self.line.add(seen.drafts as f32, cost);
         if seen.drafts > 0 {
             // The first wrong draft ends a round: that many successes, and at most one failure.
             let tried = (seen.agreed + 1).min(seen.drafts);
             self.judged.add(seen.agreed as f32, tried as f32);
         }
-        self.phase = self.next(seen.drafted, tokens as u16);
     }
 
-    fn next(&mut self, drafted: bool, tokens: u16) -> Phase {
-        let gain = self.measured_gain();
+    fn learn_lookup(&mut self, seen: &RoundSeen, matched: usize) {
+        for guess in 0..(seen.agreed + 1).min(seen.drafts) {
+            self.lookups.judge(matched + guess as usize, guess < seen.agreed);
+        }
+        if self.plain.weight > 0.0 {
+            let cost = seen.cost / self.plain.mean().max(f32::MIN_POSITIVE);
+            self.lookups.learn(seen.drafts, seen.tokens, cost);
+        }
+    }
+
+    /// Counts tokens with and without drafts.
+    fn count(&mut self, from: Origin, tokens: u16) {
+        if from == Origin::Nobody {
+            self.streak = self.streak.saturating_add(1);
+            self.refresh = self.refresh.saturating_sub(tokens);
+            return;
+        }
+        self.streak = 0;
+        self.drafted = self.drafted.saturating_add(tokens);
+        if self.drafted >= REFRESH.0 {
+            (self.drafted, self.refresh) = (0, REFRESH.1);
+        }
+    }
+
+    fn next(&mut self, from: Origin, tokens: u16) -> Phase {
+        let (gain, drafted) = (self.measured_gain(), from == Origin::Exits);
         match self.phase {
-            Phase::Plain { left, tried } => match (left.saturating_sub(tokens), tried) {
-                (0, true) => Phase::On { tokens: 0 },
-                (0, false) => self.trial(),
-                (left, tried) => Phase::Plain { left, tried },
+            Phase::Plain { left } => match left.saturating_sub(tokens) {
+                0 => self.trial(),
+                left => Phase::Plain { left },
             },
             Phase::Trial { tokens: before } if drafted => {
                 let tokens = before.saturating_add(tokens);
@@ -210,22 +230,33 @@ impl Drafting {
                     true if gain < 1.0 => self.off(),
                     true => {
                         self.pause = PAUSE.0;
-                        Phase::On { tokens: 0 }
+                        Phase::On
                     }
                     false => Phase::Trial { tokens },
                 }
             }
-            Phase::On { tokens: before } if drafted => match before.saturating_add(tokens) {
-                _ if gain < 1.0 => self.off(),
-                tokens if tokens >= REFRESH.0 => Phase::Plain { left: REFRESH.1, tried: true },
-                tokens => Phase::On { tokens },
-            },
+            Phase::On if drafted && gain < 1.0 => self.off(),
             Phase::Off { left } => match left.saturating_sub(tokens) {
                 0 => self.trial(),
                 left => Phase::Off { left },
             },
             same => same,
         }
+    }
+
+    /// A guess behind a match of this length, which was not made, would have been right or wrong.
+    pub fn judge(&mut self, matched: usize, is_right: bool) {
+        self.lookups.judge(matched, is_right);
+    }
+
+    /// The number of guesses behind a match to verify, at most so many; 0 where exits, or no drafts at all, gain more.
+    #[must_use]
+    pub fn lookup_length(&self, matched: usize, most: u8, exits: u8, cost: &RoundCost) -> u8 {
+        if matches!(self.phase, Phase::Plain { .. }) || self.refresh > 0 {
+            return 0;
+        }
+        let (guesses, gain) = self.lookups.length(matched, most, cost);
+        if exits > 0 && self.gain(exits, cost) > gain { 0 } else { guesses }
     }
 
     fn trial(&mut self) -> Phase {
@@ -246,13 +277,17 @@ impl Drafting {
             return 0;
         }
         let gain_of = |k: &u8| self.gain(*k, cost);
-        (1..=self.most).max_by(|a, b| gain_of(a).total_cmp(&gain_of(b))).unwrap_or(0)
+        let most = match self.phase {
+            Phase::Trial { tokens } => self.most.min(FIRST.saturating_add(tokens as u8)),
+            _ => self.most,
+        };
+        (1..=most).max_by(|a, b| gain_of(a).total_cmp(&gain_of(b))).unwrap_or(0)
     }
 
     /// True while tokens are drafted.
     #[must_use]
     pub fn is_drafting(&self) -> bool {
-        matches!(self.phase, Phase::Trial { .. } | Phase::On { .. })
+        self.refresh == 0 && matches!(self.phase, Phase::Trial { .. } | Phase::On)
     }
 
     /// True while nothing is drafted because it does not pay.
@@ -312,14 +347,14 @@ impl Drafting {
         }
         let (round, draft) = self.costs(cost);
         let plain =
-            if self.plain.weight > 0.0 { self.plain.mean() } else { cost.draft + cost.rest };
+            if self.plain.weight > 0.0 { self.plain.mean() } else { cost.token() };
         tokens * plain / (round + f32::from(drafts) * draft).max(f32::MIN_POSITIVE)
     }
 
     /// A round without drafts, and each draft: the cost model's, until rounds were seen.
     fn costs(&self, cost: &RoundCost) -> (f32, f32) {
         // The model may be of another machine: its scale is that of tokens that were seen.
-        let model = cost.draft + cost.rest;
+        let model = cost.token();
         let scale = if self.plain.weight > 0.0 { self.plain.mean() / model } else { 1.0 };
         let mut line = self.line;
         let draft = cost.draft + cost.more.min(OPTIMISM * model);
@@ -334,7 +369,7 @@ mod tests {
     use super::*;
 
     /// Exit at a quarter of the depth; a further row costs a tenth of the first.
-    const COST: RoundCost = RoundCost { draft: 0.25, rest: 0.75, more: 0.075 };
+    const COST: RoundCost = RoundCost { draft: 0.25, rest: 0.75, more: 0.075, row: 0.1 };
 
     /// Runs tokens on a machine where a round of `d` drafts costs `1 + slope·d`, and each draft is right with a chance; the
     /// tokens for the cost of one, and how many were drafted.
@@ -352,7 +387,7 @@ mod tests {
             }
             let of_round = 1.0 + slope * length as f32;
             let seen = RoundSeen {
-                drafted: length > 0,
+                from: if length > 0 { Origin::Exits } else { Origin::Nobody },
                 drafts: length,
                 agreed,
                 tokens: agreed + 1,
@@ -400,9 +435,9 @@ mod tests {
 
     #[test]
     fn a_model_that_sees_no_gain_does_not_keep_drafts_from_being_tried() {
-        let sees_none = RoundCost { draft: 0.25, rest: 0.75, more: 0.75 };
+        let sees_none = RoundCost { draft: 0.25, rest: 0.75, more: 0.75, row: 1.0 };
         let mut drafting = Drafting::new(8, 0.7);
-        drafting.learn(&RoundSeen { drafted: false, drafts: 0, agreed: 0, tokens: 1, cost: 1.0 });
+        drafting.learn(&RoundSeen { from: Origin::Nobody, drafts: 0, agreed: 0, tokens: 1, cost: 1.0 });
         while !drafting.is_drafting() {
             run(&mut drafting, 0.5, 0.9, 1);
         }

@@ -23,7 +23,7 @@ use crate::config::{Exits, GovernorConfig};
 use crate::correction::{Correction, PARTS, Slowest};
 use crate::cost::{CostModel, MAX_SEGMENTS, context_bucket};
 use crate::decision::{Decision, Sample};
-use crate::draft::Drafting;
+use crate::draft::{Drafting, RoundCost};
 use crate::error::GovernorError;
 use crate::event::Events;
 use crate::mode::Mode;
@@ -94,6 +94,9 @@ struct Allowed {
     in_time: usize,
     expected_uj: f32,
     drafts: u8,
+    /// Guesses at most, and what a round costs.
+    lookups: u8,
+    round: RoundCost,
 }
 
 impl Governor {
@@ -112,10 +115,6 @@ impl Governor {
         if calibration.segments() != model.count() {
             return Err(GovernorError::Segments { found: calibration.segments() });
         }
-        let most = match config.exits {
-            Exits::Final => 0,
-            Exits::Drafts { most } => most,
-        };
         let known = calibration.agreement_capped(0.0, 0);
         let first_acceptance = if known > 0.0 { known } else { UNKNOWN_ACCEPTANCE };
         let budget = config.energy_per_token.map_or(0, |energy| energy.0 as u32);
@@ -129,7 +128,7 @@ impl Governor {
             window: EnergyWindow::new(config.window, budget),
             evidence: Evidence::new(),
             shortfall: Shortfall::default(),
-            drafting: Drafting::new(most, first_acceptance),
+            drafting: Drafting::new(config.exits.most_drafts(), first_acceptance),
             waiting: Waiting::default(),
             mode: Mode::Ample,
             events: Events::NONE,
@@ -179,7 +178,7 @@ impl Governor {
             deepest,
             in_time,
             expected_uj: self.expected_uj(&costs, in_time),
-            drafts: 0,
+            ..Allowed::default()
         };
         self.change_mode(&limits, &costs);
         let mut decision = Decision {

@@ -74,7 +74,8 @@ pub use cost::{
     context_bucket,
 };
 pub use decision::{Decision, Revealed, Sample};
-pub use draft::{Drafting, RoundCost, RoundSeen};
+pub use draft::lookup::LONGEST_MATCH;
+pub use draft::{Drafting, Origin, RoundCost, RoundSeen};
 pub use error::GovernorError;
 pub use event::Events;
 pub use governor::{Governor, MeterState, Metering, Outlook, Verdict};

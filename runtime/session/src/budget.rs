@@ -158,6 +158,17 @@ impl Budget {
         Running { decision, segments: Arc::clone(&self.segments), start: Instant::now() }
     }
 
+    /// Guesses to verify instead of what was decided, see [`Governor::lookup_length`].
+    #[must_use]
+    pub fn lookup_length(&self, matched: usize) -> usize {
+        self.governor.lookup_length(matched).into()
+    }
+
+    /// What a match led to was right or wrong, see [`Governor::judge_lookup`].
+    pub fn judge_lookup(&mut self, matched: usize, is_right: bool) {
+        self.governor.judge_lookup(matched, is_right);
+    }
+
     /// Learns what became of it. `energy` is what the meter says, be it a sensor or the model.
     pub fn observe(&mut self, outcome: &Outcome, elapsed: Duration, energy: Option<Microjoules>) {
         let revealed = (outcome.revealed > 0)

@@ -81,7 +81,8 @@ impl Depth {
     }
 }
 
-/// How deep tokens go on a device. A bundle without exits runs at full depth, whatever is asked for.
+/// How deep tokens go on a device. A bundle without exits runs at full depth, whatever is asked for; its tokens may be verified
+/// all the same, as drafts need no exits where they have been said before.
 ///
 /// # Errors
 ///
@@ -92,7 +93,7 @@ pub fn of_device(
     program: &Program<'_>,
     machine: &Machine<'_>,
 ) -> Result<Depth> {
-    if program.exits.is_empty() {
+    if program.exits.is_empty() && config.exit.mode != ExitMode::Verified {
         return Ok(Depth::Full);
     }
     match config.exit.mode {

@@ -374,7 +374,7 @@ impl<'s> Generator<'s> {
         let energy = Microjoules(0);
         let mut drafting = Drafting { hears, sampler, metering, context, energy, fault: None };
         let started = Instant::now();
-        if !rounds.step(&mut self.decoder, token, room, &mut drafting)? {
+        if !rounds.step(&mut self.decoder, (&self.fed, token), room, &mut drafting)? {
             return Ok(None);
         }
         let elapsed = started.elapsed();

@@ -4,6 +4,9 @@
 //! as the governor asks for, or one does not leave: that one takes all of them through the deeper layers, whose weights are
 //! read once. The generator then chooses from the logits of the last layer, row by row, as it would without drafts; as long
 //! as it chooses what was drafted, the next row is known already.
+//!
+//! Where the last tokens have been said before, what followed them then is drafted instead, if that is thought to gain more: all
+//! rows go through all layers at once.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +14,10 @@ use std::time::{Duration, Instant};
 use dynamax_engine::{Decide, Decoder, ExitSettings, Outcome, Probed, StepError};
 use dynamax_governor::{Events, Microjoules, Revealed, Sample};
 
+mod said;
+
 use crate::budget::{Budget, Running, microseconds};
+use said::Match;
 
 /// Drafts tokens, and learns how many are worth it.
 #[derive(Clone, Debug)]
@@ -22,6 +28,10 @@ pub struct Rounds {
     segments: Vec<u16>,
     /// Of these, those that were right so far.
     right: usize,
+    /// Tokens before them that had been said before; 0 where exits drafted.
+    matched: usize,
+    /// What such a match led to, if nobody drafted it: the match, and what followed.
+    unasked: Option<(usize, u32)>,
     /// What this round took.
     spent: Option<Spent>,
     /// What has happened until the newest step.
@@ -44,14 +54,21 @@ pub const MOST_DRAFTS: usize = 16;
 pub struct Tally {
     drafted: [u64; MOST_DRAFTS],
     right: [u64; MOST_DRAFTS],
+    /// Drafts that had been said before, and those of them that were right.
+    said_before: (u64, u64),
 }
 
 impl Tally {
     /// None yet.
-    pub const NONE: Self = Self { drafted: [0; MOST_DRAFTS], right: [0; MOST_DRAFTS] };
+    pub const NONE: Self =
+        Self { drafted: [0; MOST_DRAFTS], right: [0; MOST_DRAFTS], said_before: (0, 0) };
 
     /// Counts a round.
-    fn add_round(&mut self, drafted: usize, right: usize) {
+    fn add_round(&mut self, drafted: usize, right: usize, said_before: bool) {
+        if said_before {
+            self.said_before.0 += drafted as u64;
+            self.said_before.1 += right as u64;
+        }
         self.drafted.iter_mut().take(drafted).for_each(|count| *count += 1);
         self.right.iter_mut().take(right).for_each(|count| *count += 1);
     }
@@ -62,6 +79,8 @@ impl Tally {
             self.drafted[place] += other.drafted[place];
             self.right[place] += other.right[place];
         }
+        self.said_before.0 += other.said_before.0;
+        self.said_before.1 += other.said_before.1;
     }
 
     /// All drafts.
@@ -76,6 +95,12 @@ impl Tally {
         self.right.iter().sum()
     }
 
+    /// Drafts that no exit made, because they had been said before, and those of them that were right.
+    #[must_use]
+    pub fn said_before(&self) -> (u64, u64) {
+        self.said_before
+    }
+
     /// Share of the drafts that were right.
     #[must_use]
     pub fn acceptance(&self) -> Option<f64> {
@@ -83,7 +108,14 @@ impl Tally {
         (drafted > 0).then(|| self.right() as f64 / drafted as f64)
     }
 
-    /// The same by the place in a round: a draft behind a wrong one is wrong.
+    /// Share of the drafts that no exit made.
+    #[must_use]
+    pub fn share_said_before(&self) -> Option<f64> {
+        let drafted = self.drafted();
+        (drafted > 0).then(|| self.said_before.0 as f64 / drafted as f64)
+    }
+
+    /// Share of the drafts that were right by the place in a round: a draft behind a wrong one is wrong.
     pub fn acceptance_by_place(&self) -> impl Iterator<Item = f64> + use<> {
         let places = self.drafted.into_iter().zip(self.right);
         places
@@ -138,7 +170,17 @@ impl Rounds {
     pub fn new(budget: Budget) -> Self {
         let (drafts, segments) = (Vec::with_capacity(MOST_DRAFTS), Vec::with_capacity(MOST_DRAFTS));
         let (spent, events, tally) = (None, Events::NONE, Tally::default());
-        Self { budget, drafts, segments, right: 0, spent, events, tally }
+        Self {
+            budget,
+            drafts,
+            segments,
+            right: 0,
+            matched: 0,
+            unasked: None,
+            spent,
+            events,
+            tally,
+        }
     }
 
     /// How exits are used.
@@ -168,6 +210,7 @@ impl Rounds {
     pub fn begin_sequence(&mut self) {
         self.close();
         self.budget.begin_sequence();
+        self.unasked = None;
         self.tally = Tally::default();
     }
 
@@ -184,8 +227,8 @@ impl Rounds {
         is_draft.then(|| self.segments[self.right])
     }
 
-    /// Feeds `token`; afterwards the decoder's logits are those of full depth behind it. At most `room` drafts are made.
-    /// False if no token may be made any more.
+    /// Feeds `token` behind `said`; afterwards the decoder's logits are those of full depth behind it. At most `room` drafts are
+    /// made. False if no token may be made any more.
     ///
     /// # Errors
     ///
@@ -193,11 +236,14 @@ impl Rounds {
     pub fn step(
         &mut self,
         decoder: &mut Decoder<'_>,
-        token: u32,
+        (said, token): (&[u32], u32),
         room: usize,
         drafter: &mut impl Drafter,
     ) -> Result<bool, StepError> {
         self.events = Events::NONE;
+        if let Some((matched, followed)) = self.unasked.take() {
+            self.budget.judge_lookup(matched, followed == token);
+        }
         if decoder.accept(token) {
             self.right += 1;
             return Ok(true);
@@ -208,14 +254,43 @@ impl Rounds {
         if running.decision().stop {
             return Ok(false);
         }
-        let most = room.min(running.decision().draft_length.into()).min(MOST_DRAFTS);
-        let spent = if most == 0 {
-            plain(decoder, token, drafter)?
-        } else {
-            self.round(decoder, token, (most, &running), drafter)?
+        let room = room.min(MOST_DRAFTS);
+        let found = Match::of(said, token);
+        let guesses = found.map_or(0, |found| self.budget.lookup_length(found.length)).min(room);
+        let most = room.min(running.decision().draft_length.into());
+        let spent = match found {
+            Some(found) if guesses > 0 => {
+                self.matched = found.length;
+                self.drafts.extend(found.followed_by(said, token).take(guesses));
+                self.verify(decoder, token, drafter)?
+            }
+            _ => {
+                let mut next = found.iter().flat_map(|found| found.followed_by(said, token));
+                self.unasked = next.next().zip(found).map(|(next, found)| (found.length, next));
+                match most {
+                    0 => plain(decoder, token, drafter)?,
+                    most => self.round(decoder, token, (most, &running), drafter)?,
+                }
+            }
         };
         self.spent = Some(spent);
         Ok(true)
+    }
+
+    /// Verifies drafts that no exit made.
+    fn verify(
+        &mut self,
+        decoder: &mut Decoder<'_>,
+        token: u32,
+        drafter: &mut impl Drafter,
+    ) -> Result<Spent, StepError> {
+        let started = Instant::now();
+        let outcome = decoder.verify(token, &self.drafts)?;
+        drafter.hear(decoder);
+        self.segments.resize(self.drafts.len(), outcome.segment);
+        let mut spent = Spent::NOTHING;
+        spent.add(&outcome, started.elapsed(), drafter);
+        Ok(spent)
     }
 
     /// Drafts until a token does not leave, or there are enough.
@@ -262,13 +337,14 @@ impl Rounds {
                 tokens: agreed as u8 + 1,
                 energy: spent.energy,
                 revealed: Some(Revealed { agreed: agreed as u16, of: of as u16 }),
+                matched: self.matched as u8,
                 ..Sample::new(exit, microseconds(spent.elapsed))
             });
-            self.tally.add_round(of, agreed);
+            self.tally.add_round(of, agreed, self.matched > 0);
         }
         self.drafts.clear();
         self.segments.clear();
-        self.right = 0;
+        (self.right, self.matched) = (0, 0);
     }
 }
 
@@ -306,14 +382,16 @@ mod tests {
     fn drafts_are_counted_by_their_place() {
         let mut tally = Tally::default();
         assert_eq!(tally.acceptance(), None, "nothing was drafted");
-        tally.add_round(3, 3);
-        tally.add_round(3, 1);
-        tally.add_round(2, 0);
+        tally.add_round(3, 3, false);
+        tally.add_round(3, 1, true);
+        tally.add_round(2, 0, false);
         assert_eq!((tally.drafted(), tally.right()), (8, 4), "all together");
+        assert_eq!(tally.said_before(), (3, 1), "of one round");
         let places: Vec<f64> = tally.acceptance_by_place().collect();
         assert_eq!(places, [2.0 / 3.0, 1.0 / 3.0, 0.5], "first, second, third");
         let mut twice = tally;
         twice.add(&tally);
         assert_eq!(twice.acceptance(), tally.acceptance(), "the same shares");
+        assert_eq!(twice.said_before(), (6, 2), "twice as many");
     }
 }

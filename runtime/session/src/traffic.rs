@@ -78,7 +78,7 @@ impl Ladder {
         reached.iter().map(of).sum::<u64>() + probes + of(&self.head)
     }
 
-    /// Products that a step made; rows that were caught up made theirs now.
+    /// Products that a step made; rows that were caught up made theirs now, and drafts that went along all of theirs.
     #[must_use]
     pub fn step_macs(&self, outcome: &Outcome) -> u64 {
         let own = self.segments.iter().take(usize::from(outcome.reach) + 1);
@@ -86,5 +86,11 @@ impl Ladder {
         own.map(|part| part.macs).sum::<u64>()
             + self.head.macs
             + u64::from(outcome.caught_up) * caught
+            + u64::from(outcome.drafts) * self.row_macs()
+    }
+
+    /// Products of a row that goes through all layers.
+    fn row_macs(&self) -> u64 {
+        self.segments.iter().map(|part| part.macs).sum::<u64>() + self.head.macs
     }
 }

@@ -113,9 +113,17 @@ impl Governor {
         parts
     }
 
-    /// A round: each draft and one token more go as far as the exit, then all go on together.
+    /// A round: each draft and one token more go as far as the exit, then all go on together. What had been said before goes
+    /// together all the way.
     fn add_round(&self, exit: usize, sample: &Sample, parts: &mut [Cost; PARTS]) {
         let drafts = sample.revealed.map_or(0.0, |rows| f32::from(rows.of));
+        if sample.matched > 0 {
+            for (part, cost) in parts.iter_mut().zip(self.model.segments()) {
+                *part = cost.first_row[self.last.bucket].plus(cost.more_row.times(drafts));
+            }
+            parts[MAX_SEGMENTS] = self.model.head().times(drafts + 1.0);
+            return;
+        }
         for (segment, cost) in self.model.segments().iter().enumerate() {
             let first = cost.first_row[self.last.bucket].plus(cost.probe);
             parts[segment] = match segment <= exit {

@@ -1,11 +1,11 @@
 //! Decisions where exits are drafts: every token is verified at full depth, so that agreement is never in question.
 
-use super::Governor;
+use super::{Allowed, Governor};
 use super::costs::Costs;
 use crate::calibration::NEVER;
 use crate::cost::{Cost, MAX_SEGMENTS};
 use crate::decision::{Decision, Sample};
-use crate::draft::{RoundCost, RoundSeen};
+use crate::draft::{Origin, RoundCost, RoundSeen};
 use crate::event::Events;
 use crate::mode::Mode;
 
@@ -22,19 +22,24 @@ impl Governor {
         if self.budget_uj().is_some() && self.window.is_over() {
             limits.gives_way.add(Events::ENERGY_GIVES_WAY);
         }
-        self.last = super::Allowed {
+        self.last = Allowed {
             bucket,
             deepest: end,
             in_time: end,
             expected_uj: costs.steady_uj[end],
-            drafts: 0,
+            ..Allowed::default()
         };
         self.change_mode(&limits, costs);
         let mut threshold = NEVER;
+        // At full depth nothing leaves, and a round has no cost: strict comes first.
+        let round = self.round(costs, self.calibration.last());
         if self.drafting.is_drafting() && self.model.count() > 1 {
-            threshold = self.drafting_threshold(costs);
-            self.last.drafts = self.draft_length(costs, deadline_us);
+            // Scores are chances.
+            threshold = self.drafting.least_chance(&round);
+            self.last.drafts = self.draft_length(costs, &round, deadline_us);
         }
+        self.last.lookups = self.most_lookups(costs, deadline_us);
+        self.last.round = round;
         if self.drafting.is_off() {
             self.events.add(Events::DRAFTING_OFF);
         }
@@ -53,11 +58,16 @@ impl Governor {
 
     /// Learns what became of the token, or the round of drafts, that the last decision was about.
     pub(super) fn learn_drafts(&mut self, sample: &Sample, energy_uj: f32) {
+        let from = match sample.matched {
+            0 if self.last.drafts == 0 => Origin::Nobody,
+            0 => Origin::Exits,
+            matched => Origin::Lookup { matched: matched.into() },
+        };
         let drafts = sample.revealed.map_or(0, |rows| u32::from(rows.of));
         let agreed = sample.revealed.map_or(0, |rows| u32::from(rows.agreed));
         let is_for_energy = self.budget_uj().is_some();
         self.drafting.learn(&RoundSeen {
-            drafted: self.last.drafts > 0,
+            from,
             drafts,
             agreed,
             tokens: sample.tokens.into(),
@@ -65,16 +75,30 @@ impl Governor {
         });
     }
 
-    /// The chance of being right from which a draft is worth making. Scores are chances.
-    fn drafting_threshold(&self, costs: &Costs) -> f32 {
-        // At full depth nothing leaves, and a round has no cost: strict comes first.
-        let round = self.round(costs, self.calibration.last());
-        self.drafting.least_chance(&round)
+    /// The number of guesses to verify instead of what was decided, where the last tokens have been said before: so many of
+    /// them match. 0: go on as decided.
+    #[must_use]
+    pub fn lookup_length(&self, matched: usize) -> u8 {
+        let Allowed { lookups, drafts, round, .. } = &self.last;
+        self.drafting.lookup_length(matched, *lookups, *drafts, round)
     }
 
-    fn draft_length(&mut self, costs: &Costs, deadline_us: Option<u32>) -> u8 {
-        let round = self.round(costs, self.calibration.last());
-        let mut length = self.drafting.length(&round);
+    /// What followed a match of this length before follows it again, or does not: for guesses that were not made.
+    pub fn judge_lookup(&mut self, matched: usize, is_right: bool) {
+        self.drafting.judge(matched, is_right);
+    }
+
+    /// Most guesses that are verified in time.
+    fn most_lookups(&self, costs: &Costs, deadline_us: Option<u32>) -> u8 {
+        let most = self.config.exits.most_drafts();
+        let Some(deadline) = deadline_us else { return most };
+        let left = deadline as f32 / self.slowest.bound() - costs.to_exit[self.model.count() - 1].us;
+        let row = self.row_of(|cost| cost.us).max(f32::MIN_POSITIVE);
+        ((left / row) as u8).min(most)
+    }
+
+    fn draft_length(&mut self, costs: &Costs, round: &RoundCost, deadline_us: Option<u32>) -> u8 {
+        let mut length = self.drafting.length(round);
         // The round's first token is ready when the round is.
         if let Some(deadline) = deadline_us {
             let allowed = deadline as f32 / self.slowest.bound();
@@ -105,6 +129,7 @@ impl Governor {
             draft: 0.0,
             rest: 0.0,
             more: unit(self.correction.of(MAX_SEGMENTS, self.model.head())),
+            row: self.row_of(&unit),
         };
         for exit in 0..end {
             let is_first = f32::from(u8::from(exit == 0));
@@ -116,5 +141,11 @@ impl Governor {
         }
         round.rest = unit(costs.to_exit[end]) - round.draft;
         round
+    }
+
+    /// A further row through all layers, with a head.
+    fn row_of(&self, unit: impl Fn(Cost) -> f32) -> f32 {
+        let rows = (0..self.model.count()).map(|segment| unit(self.segment_row(segment)));
+        rows.sum::<f32>() + unit(self.correction.of(MAX_SEGMENTS, self.model.head()))
     }
 }

@@ -197,13 +197,10 @@ impl<'b> Machine<'b> {
         total = total.plus(self.pass(self.model.head(), place, 99));
         let (catch_up_rows, revealed) = self.move_rows(exit, token);
         let sample = Sample {
-            tokens: 1,
-            exit_segment: exit as u8,
             catch_up_rows,
-            elapsed_us: total.us as u32,
             energy: Some(self.sensor.energy().less(before)),
             revealed,
-            asked: u32::MAX,
+            ..Sample::new(exit as u8, total.us as u32)
         };
         (sample, total)
     }

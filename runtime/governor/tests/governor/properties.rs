@@ -1,7 +1,7 @@
 //! Properties, over budgets, texts and nonsense.
 
 use dynamax_governor::{
-    GovernorConfig, Metering, Microjoules, Microseconds, OnMeterFault, Revealed, Sample,
+    Exits, GovernorConfig, Metering, Microjoules, Microseconds, OnMeterFault, Revealed, Sample,
 };
 use proptest::prelude::{ProptestConfig, any, prop, prop_assert, proptest};
 
@@ -69,6 +69,25 @@ proptest! {
     }
 
     #[test]
+    fn nonsense_about_drafts_is_survived(
+        samples in prop::collection::vec((any::<u8>(), any::<u8>(), any::<u8>(), any::<u32>(), any::<(u16, u16)>()), 1..200),
+        most in 0_u8..=16
+    ) {
+        let config = GovernorConfig { exits: Exits::Drafts { most }, ..budget(300) };
+        let mut governor = governor(config, Metering::Measured);
+        for (tokens, exit_segment, matched, elapsed_us, (agreed, of)) in samples {
+            let decision = governor.decide(elapsed_us);
+            let guesses = governor.lookup_length(matched.into());
+            prop_assert!(guesses <= most && decision.draft_length <= most, "{guesses} {decision:?}");
+            governor.judge_lookup(tokens.into(), matched > 9);
+            let revealed = Some(Revealed { agreed, of });
+            let energy = Some(Microjoules(elapsed_us.into()));
+            governor.observe(Sample { tokens, matched, energy, revealed, ..Sample::new(exit_segment, elapsed_us) });
+        }
+        prop_assert!(governor.drafting().measured_gain().is_finite());
+    }
+
+    #[test]
     fn nonsense_is_survived(
         samples in prop::collection::vec((any::<u8>(), any::<u8>(), any::<u16>(), any::<u32>(), any::<Option<u64>>(),
             any::<Option<(u16, u16)>>()), 1..100),
@@ -82,7 +101,7 @@ proptest! {
             let decision = governor.decide(elapsed_us);
             prop_assert!(decision.threshold.is_finite() && usize::from(decision.last_segment) < SEGMENTS, "{decision:?}");
             governor.observe(Sample {
-                tokens, exit_segment, catch_up_rows, elapsed_us, asked: u32::MAX,
+                tokens, exit_segment, catch_up_rows, elapsed_us, asked: u32::MAX, matched: 0,
                 energy: energy.map(Microjoules),
                 revealed: revealed.map(|(agreed, of)| Revealed { agreed, of }),
             });

@@ -85,6 +85,8 @@ struct Report {
     agreement: Option<f64>,
     /// Of drafts, the share that was right; without drafts, none.
     acceptance: Option<f64>,
+    /// Of drafts, the share that no exit made, because it had been said before.
+    said_before: Option<f64>,
     /// Decoding speed as a multiple of `--exit off`, measured in turn with it; without exits, none.
     speedup: Option<f64>,
     /// What the cost model makes of the same steps: the profile's, or that of the board's rates.
@@ -138,7 +140,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         backend: session.backend(),
         depth_mean: measured.depth_mean,
         agreement: measured.agreement,
-        acceptance: measured.acceptance,
+        acceptance: measured.drafts.acceptance(),
+        said_before: measured.drafts.share_said_before(),
         speedup: measured.speedup,
         speedup_modelled: measured.speedup_modelled,
         peak_rss_bytes,
@@ -156,7 +159,7 @@ struct Measured {
     bytes_per_token: u64,
     depth_mean: f64,
     agreement: Option<f64>,
-    acceptance: Option<f64>,
+    drafts: Tally,
     speedup: Option<f64>,
     speedup_modelled: Option<f64>,
 }
@@ -180,7 +183,7 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
         let token = decoder.best();
         prefills.push(start.elapsed().as_secs_f64());
         let start = Instant::now();
-        decode(&mut decoder, token, (prompt.len(), arguments.n), &mut depth, &mut seen)?;
+        decode(&mut decoder, token, (prompt, arguments.n), &mut depth, &mut seen)?;
         decodes.push(start.elapsed().as_secs_f64());
         if depth.settings().is_some() {
             let full_s = speedup::full_depth_s(&mut decoder, prompt, arguments.n)?;
@@ -205,7 +208,7 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
             Depth::Verified(_) => Some(1.0),
             _ => seen.agreement(),
         },
-        acceptance: seen.drafts.acceptance(),
+        drafts: seen.drafts,
         speedup: (!speedups.is_empty()).then(|| median(&mut speedups)),
         speedup_modelled: depth.budget().map(modelled),
     })
@@ -262,24 +265,27 @@ impl Staged {
 fn decode(
     decoder: &mut Decoder<'_>,
     first: u32,
-    (prompt, tokens): (usize, usize),
+    (prompt, tokens): (&[u32], usize),
     depth: &mut Depth,
     seen: &mut Seen,
 ) -> Result<()> {
     let mut token = first;
     if let Depth::Verified(rounds) = depth {
         rounds.begin_sequence();
+        let mut said = prompt.to_vec();
         for made in 0..tokens {
             if let Some(staged) = &mut seen.staged {
-                staged.told = made + 1;
+                // Staged drafts are all there is.
+                (staged.told, said) = (made + 1, Vec::new());
             }
-            rounds.step(decoder, token, tokens - made - 1, seen)?;
+            rounds.step(decoder, (&said, token), tokens - made - 1, seen)?;
+            said.push(token);
             token = decoder.best();
         }
         seen.drafts.add(&rounds.end_sequence());
         return Ok(());
     }
-    let decide = depth.decision(prompt as u32, tokens as u32);
+    let decide = depth.decision(prompt.len() as u32, tokens as u32);
     for _ in 0..tokens {
         seen.outcomes.push(decoder.step_by(token, &decide)?);
         token = decoder.best();
@@ -322,13 +328,14 @@ impl Seen {
         let layers = |segment: u16| f64::from(program.segments[usize::from(segment)].layers.max(1));
         let (all, last) = (layers(program.segments.len() as u16 - 1), program.segments.len() - 1);
         let depth = |outcome: &Outcome| layers(outcome.segment) / all;
-        let (left, full): (Vec<&Outcome>, Vec<&Outcome>) =
-            self.outcomes.iter().partition(|outcome| usize::from(outcome.segment) < last);
+        let is_early = |outcome: &&Outcome| usize::from(outcome.segment) < last;
+        let left: Vec<&Outcome> = self.outcomes.iter().filter(is_early).collect();
         let early: f64 = left.iter().map(|outcome| depth(outcome)).sum();
-        if self.drafts.drafted() == 0 {
-            return (early + full.len() as f64) / tokens;
+        // What was said before went through all layers.
+        let right = (self.drafts.right() - self.drafts.said_before().1) as f64;
+        if left.is_empty() || self.drafts.drafted() == 0 {
+            return (early + tokens - left.len() as f64) / tokens;
         }
-        let right = self.drafts.right() as f64;
         (early / left.len() as f64 * right + (tokens - right)) / tokens
     }
 
@@ -405,7 +412,10 @@ fn show_report(report: &Report) -> Result<()> {
     let acceptance = report
         .acceptance
         .map_or_else(String::new, |share| format!(", {:.1} % of drafts right", 100.0 * share));
-    println!("depth     {:>9.1} %{agreement}{acceptance}", 100.0 * report.depth_mean);
+    let said_before = report
+        .said_before
+        .map_or_else(String::new, |share| format!(" ({:.0} % said before)", 100.0 * share));
+    println!("depth     {:>9.1} %{agreement}{acceptance}{said_before}", 100.0 * report.depth_mean);
     if let Some(speedup) = report.speedup {
         let modelled = report
             .speedup_modelled

@@ -208,6 +208,7 @@ impl Runner for Model<'_> {
         if let Depth::Verified(rounds) = &mut self.depth {
             rounds.begin_sequence();
         }
+        let mut heard = prompt.to_vec();
         let (mut exit, mut reach) = (self.last_segment, vec![self.last_segment]);
         while said.tokens.len() < most {
             if let Some(last) = said.tokens.last() {
@@ -216,10 +217,11 @@ impl Runner for Model<'_> {
                 let (sampler, reach) = (&mut sampler, &mut reach);
                 let mut steps = Steps { sampler, reach, spending: &mut self.spending };
                 if let Depth::Verified(rounds) = &mut self.depth {
-                    rounds.step(&mut self.decoder, *last, room, &mut steps)?;
+                    rounds.step(&mut self.decoder, (&heard, *last), room, &mut steps)?;
                 } else {
                     exit = step(&mut self.decoder, *last, &decide, &mut steps)?.segment;
                 }
+                heard.push(*last);
             }
             let next = sampler.choose(self.decoder.logits());
             if let Depth::Verified(rounds) = &self.depth {
