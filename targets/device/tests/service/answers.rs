@@ -262,10 +262,13 @@ fn a_full_queue_says_when_to_come_back() {
     let mut waiting: Vec<_> = Vec::new();
     let mut refused = None;
     for _ in 0..8 {
-        use std::io::Write;
-        let mut stream = service.connect();
-        stream.write_all(long.as_bytes()).unwrap();
-        waiting.push(stream);
+        // One is answered, one waits, and those behind them find no room.
+        for _ in 0..3 {
+            use std::io::Write;
+            let mut stream = service.connect();
+            stream.write_all(long.as_bytes()).unwrap();
+            waiting.push(stream);
+        }
         let reply = service.post("/v1/completions", &json!({ "prompt": "x", "max_tokens": 1 }));
         if reply.status == 429 {
             refused = Some(reply);
