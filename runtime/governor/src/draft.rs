@@ -346,8 +346,7 @@ impl Drafting {
             tokens += chance;
         }
         let (round, draft) = self.costs(cost);
-        let plain =
-            if self.plain.weight > 0.0 { self.plain.mean() } else { cost.token() };
+        let plain = if self.plain.weight > 0.0 { self.plain.mean() } else { cost.token() };
         tokens * plain / (round + f32::from(drafts) * draft).max(f32::MIN_POSITIVE)
     }
 
@@ -437,7 +436,13 @@ mod tests {
     fn a_model_that_sees_no_gain_does_not_keep_drafts_from_being_tried() {
         let sees_none = RoundCost { draft: 0.25, rest: 0.75, more: 0.75, row: 1.0 };
         let mut drafting = Drafting::new(8, 0.7);
-        drafting.learn(&RoundSeen { from: Origin::Nobody, drafts: 0, agreed: 0, tokens: 1, cost: 1.0 });
+        drafting.learn(&RoundSeen {
+            from: Origin::Nobody,
+            drafts: 0,
+            agreed: 0,
+            tokens: 1,
+            cost: 1.0,
+        });
         while !drafting.is_drafting() {
             run(&mut drafting, 0.5, 0.9, 1);
         }

@@ -170,17 +170,7 @@ impl Rounds {
     pub fn new(budget: Budget) -> Self {
         let (drafts, segments) = (Vec::with_capacity(MOST_DRAFTS), Vec::with_capacity(MOST_DRAFTS));
         let (spent, events, tally) = (None, Events::NONE, Tally::default());
-        Self {
-            budget,
-            drafts,
-            segments,
-            right: 0,
-            matched: 0,
-            unasked: None,
-            spent,
-            events,
-            tally,
-        }
+        Self { budget, drafts, segments, right: 0, matched: 0, unasked: None, spent, events, tally }
     }
 
     /// How exits are used.

@@ -26,6 +26,16 @@ impl AsRef<[u8]> for Mapped {
     }
 }
 
+/// Asks that what is read from the file from now on comes in pages of 2 MiB where the kernel has them for files (Linux 5.18, and a file system
+/// such as ext4 since 6.16): a step reads all weights in order, and with small pages it waits a fifth of its time for their addresses.
+fn ask_for_large_pages(map: &Mmap) {
+    // It is advice: where it is not known, pages stay small.
+    #[cfg(target_os = "linux")]
+    map.advise(memmap2::Advice::HugePage).ok();
+    #[cfg(not(target_os = "linux"))]
+    let _ = map;
+}
+
 /// Where a bundle comes from.
 #[derive(Debug)]
 pub struct Source {
@@ -54,6 +64,7 @@ impl Source {
         // SAFETY: read-only; a bundle is replaced as a whole under its name, never changed in place.
         let map =
             unsafe { Mmap::map(&file) }.with_context(|| format!("{shown}: cannot be mapped"))?;
+        ask_for_large_pages(&map);
         let mapped = Mapped(Arc::new(map));
         let bytes = Bytes::from_owner(mapped.clone());
         Ok(Self { path: path.into(), bytes, mapped: Some(mapped), file: Some(file) })

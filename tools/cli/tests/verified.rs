@@ -47,6 +47,23 @@ fn verified_tokens_are_those_of_full_depth_greedy_or_drawn() {
 }
 
 #[test]
+fn a_bundle_without_exits_drafts_what_was_said_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("m.dmx");
+    let checkpoint = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/mistral-gqa-swa");
+    json(&["build", checkpoint, "-o", bundle.to_str().unwrap(), "--json"]);
+    let run = |more: &[&str]| {
+        let tokens = ["--tokens-in", "5,6,7,8,5,6,7,8,5,6", "-n", "100", "--ignore-eos", "--json"];
+        json(&[&["run", bundle.to_str().unwrap()], &tokens[..], more].concat())
+    };
+    let (full, found) = (run(&["--exit", "off"]), run(&["--exit", "verified"]));
+    assert_eq!(found["tokens"], full["tokens"], "the same");
+    assert_eq!(found["said_before"], 1.0, "no exit made a draft: {found}");
+    assert!(found["acceptance"].as_f64() > Some(0.0), "small models repeat themselves: {found}");
+    assert!(full["said_before"].is_null(), "nothing was drafted: {full}");
+}
+
+#[test]
 fn staged_drafts_show_what_better_exits_would_bring() {
     let bench = ["bench", "-p", "16", "-n", "300", "-r", "1", "--threads", "1", "--json"];
     let accepted = |chance: &str| {

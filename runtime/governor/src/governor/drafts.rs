@@ -1,7 +1,7 @@
 //! Decisions where exits are drafts: every token is verified at full depth, so that agreement is never in question.
 
-use super::{Allowed, Governor};
 use super::costs::Costs;
+use super::{Allowed, Governor};
 use crate::calibration::NEVER;
 use crate::cost::{Cost, MAX_SEGMENTS};
 use crate::decision::{Decision, Sample};
@@ -92,7 +92,8 @@ impl Governor {
     fn most_lookups(&self, costs: &Costs, deadline_us: Option<u32>) -> u8 {
         let most = self.config.exits.most_drafts();
         let Some(deadline) = deadline_us else { return most };
-        let left = deadline as f32 / self.slowest.bound() - costs.to_exit[self.model.count() - 1].us;
+        let left =
+            deadline as f32 / self.slowest.bound() - costs.to_exit[self.model.count() - 1].us;
         let row = self.row_of(|cost| cost.us).max(f32::MIN_POSITIVE);
         ((left / row) as u8).min(most)
     }

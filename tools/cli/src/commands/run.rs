@@ -138,6 +138,8 @@ struct Report {
     agreement: Option<f64>,
     /// Of drafts, the share that was right; without drafts, none.
     acceptance: Option<f64>,
+    /// Of drafts, the share that no exit made, because it had been said before.
+    said_before: Option<f64>,
     energy_mj_per_token: Option<f64>,
     energy_source: Option<&'static str>,
     /// Tokens that the meter said nothing of, and what the model makes of them: they are in no mean above.
@@ -291,6 +293,7 @@ fn report(
         depth_mean: mean_depth(tokens),
         agreement: outcome.agreement(),
         acceptance: outcome.drafts.acceptance(),
+        said_before: outcome.drafts.share_said_before(),
         energy_mj_per_token: mean_energy(tokens),
         energy_source: generator.metering().map(|metering| metering.source().label()),
         meter_faults: Vec::new(),

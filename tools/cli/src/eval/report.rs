@@ -116,6 +116,8 @@ pub(crate) struct ModeReport {
     pub(crate) bytes_saved: f64,
     /// Of drafts, the share that was right; by their place in a round, too.
     pub(crate) acceptance: Option<f64>,
+    /// Of drafts, the share that no exit made, because it had been said before.
+    pub(crate) said_before: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) acceptance_by_place: Vec<f64>,
     /// Share of the seconds a token; negative if it became slower.
@@ -178,6 +180,7 @@ impl ModeReport {
                 - ladder.heads(drafts.drafted(), tokens),
             bytes_saved: ladder.saved(&reached, tokens, |cost| cost.bytes),
             acceptance: drafts.acceptance(),
+            said_before: drafts.share_said_before(),
             acceptance_by_place: drafts.acceptance_by_place().collect(),
             time_saved: rate(seconds_full - seconds, seconds_full),
             energy_mj_per_token: outcome.energy_mj_per_token(),

@@ -44,8 +44,10 @@ fn places(report: &Report) -> String {
     let line = |mode: &ModeReport| {
         let shares: Vec<String> = mode.acceptance_by_place.iter().copied().map(percent).collect();
         format!(
-            "<p class=\"note\">Drafts that were right, by their place in a round: {}. One behind a wrong one is wrong.</p>\n",
-            shares.join(", ")
+            "<p class=\"note\">Drafts that were right, by their place in a round: {}. One behind a wrong one is wrong. {} of all \
+             were made by no exit: they had been said before.</p>\n",
+            shares.join(", "),
+            percent(mode.said_before.unwrap_or(0.0))
         )
     };
     drafting.map(line).collect()

@@ -24,6 +24,7 @@ fn measured(mode: Mode, boldness: f64, hurt: f64) -> ModeReport {
         flops_saved: 0.40 * boldness,
         bytes_saved: 0.38 * boldness,
         acceptance: None,
+        said_before: None,
         acceptance_by_place: Vec::new(),
         time_saved: 0.33 * boldness,
         energy_mj_per_token: Some(880.0 - 300.0 * boldness),
