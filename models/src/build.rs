@@ -11,7 +11,7 @@ mod numbers;
 mod sections;
 mod text;
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use dynamax_bundle::{DType, Hash, MetaBuf, ProgramBuf, SectionKind, SectionSpec, Tensor, Writer};
@@ -235,25 +235,28 @@ impl Draft {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Built, BuildError> {
         let failed = |error| BuildError::Write { path: path.into(), error };
+        let mut file = BufWriter::with_capacity(PIECE_BYTES, file);
         let mut quality = Quality::default();
         let mut hashes: Vec<Hash> = Vec::new();
+        // The header comes last, when all hashes are known.
+        let mut at = 0;
         for weight in &self.weights {
-            file.seek(SeekFrom::Start(self.writer.offset(hashes.len()))).map_err(failed)?;
-            let mut sink = sections::Sink::new(file, progress);
+            at += pad(&mut file, self.writer.offset(hashes.len()) - at).map_err(failed)?;
+            let mut sink = sections::Sink::new(&mut file, progress);
             let tensor = self.program.tensors[weight.tensor.index()];
             sections::write_weight(&self.numbers, weight, &tensor, &mut sink, &mut quality)
                 .map_err(|error| error.at(path))?;
+            at += sink.written();
             hashes.push(sink.finish());
         }
         for (_, bytes) in &self.texts {
-            file.seek(SeekFrom::Start(self.writer.offset(hashes.len()))).map_err(failed)?;
-            let mut sink = sections::Sink::new(file, progress);
+            at += pad(&mut file, self.writer.offset(hashes.len()) - at).map_err(failed)?;
+            let mut sink = sections::Sink::new(&mut file, progress);
             sink.write(bytes).map_err(failed)?;
+            at += sink.written();
             hashes.push(sink.finish());
         }
-        let end = file.stream_position().map_err(failed)?;
-        let padding = self.writer.file_len() - end;
-        file.write_all(&vec![0; padding as usize]).map_err(failed)?;
+        pad(&mut file, self.writer.file_len() - at).map_err(failed)?;
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
         file.write_all(&self.writer.header(&hashes)).map_err(failed)?;
         file.flush().map_err(failed)?;
@@ -267,6 +270,15 @@ impl Draft {
             warnings: self.warnings,
         })
     }
+}
+
+/// Bytes written at once: a kernel that has large pages for files takes one for what it gets in one piece, and a bundle that was just built is
+/// read from them.
+const PIECE_BYTES: usize = 32 << 20;
+
+/// Writes so many zeros, and returns their number.
+fn pad(out: &mut impl Write, zeros: u64) -> std::io::Result<u64> {
+    std::io::copy(&mut std::io::repeat(0).take(zeros), out)
 }
 
 /// Temporary files are private; a bundle is as readable as any other new file.

@@ -46,17 +46,24 @@ pub(super) fn weight_sections(captured: &Captured) -> Vec<SectionSpec> {
 pub(super) struct Sink<'s, W> {
     file: &'s mut W,
     hasher: Hasher,
+    written: u64,
     progress: &'s mut dyn FnMut(u64),
 }
 
 impl<'s, W: Write> Sink<'s, W> {
     pub(super) fn new(file: &'s mut W, progress: &'s mut dyn FnMut(u64)) -> Self {
-        Self { file, hasher: Hasher::new(), progress }
+        Self { file, hasher: Hasher::new(), written: 0, progress }
+    }
+
+    /// Bytes so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.file.write_all(bytes)?;
         self.hasher.update(bytes);
+        self.written += bytes.len() as u64;
         (self.progress)(bytes.len() as u64);
         Ok(())
     }
