@@ -33,7 +33,7 @@ impl Events {
     pub const BATTERY_BACK: Self = Self(1 << 11);
     /// Rows that waited are caught up now.
     pub const CATCH_UP: Self = Self(1 << 12);
-    /// Drafting costs more than it gains: it is off.
+    /// Drafts of exits cost more than they gain: exits make none. What was said before may be drafted all the same.
     pub const DRAFTING_OFF: Self = Self(1 << 13);
 
     /// The board changed its power mode.

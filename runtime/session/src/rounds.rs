@@ -255,8 +255,7 @@ impl Rounds {
                 self.verify(decoder, token, drafter)?
             }
             _ => {
-                let mut next = found.iter().flat_map(|found| found.followed_by(said, token));
-                self.unasked = next.next().zip(found).map(|(next, found)| (found.length, next));
+                self.unasked = found.map(|found| (found.length, found.guess(said, token, 0)));
                 match most {
                     0 => plain(decoder, token, drafter)?,
                     most => self.round(decoder, token, (most, &running), drafter)?,

@@ -56,7 +56,8 @@ pub(crate) enum ExitMode {
     Fixed,
     /// As deep as the energy and the latency of --config, --energy and --latency allow.
     Budget,
-    /// Tokens that leave early are drafts, which the last layer verifies: exactly the tokens of `off`, faster.
+    /// Tokens that leave early, or that were said before, are drafts, which the last layer verifies: exactly the tokens of `off`,
+    /// faster. Needs no exits.
     Verified,
 }
 

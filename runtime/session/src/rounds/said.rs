@@ -30,9 +30,13 @@ impl Match {
 
     /// What followed, and what would follow if that goes on as it did: text that repeats itself may lead into the guesses.
     pub(super) fn followed_by(self, said: &[u32], token: u32) -> impl Iterator<Item = u32> {
+        (0..).map(move |index| self.guess(said, token, index))
+    }
+
+    /// The guess at an index.
+    pub(super) fn guess(self, said: &[u32], token: u32, index: usize) -> u32 {
         let period = said.len() + 1 - self.next;
-        let at = move |guess: usize| self.next + guess % period;
-        (0..).map(move |guess| said.get(at(guess)).copied().unwrap_or(token))
+        said.get(self.next + index % period).copied().unwrap_or(token)
     }
 }
 
