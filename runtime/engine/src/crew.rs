@@ -4,11 +4,13 @@
 //! from what depends on other workers' shares. One worker alone needs neither threads nor an operating system.
 
 mod observer;
+mod queue;
 pub(crate) mod signal;
 
 use core::ops::Range;
 
 pub use observer::Observer;
+use queue::Queue;
 use signal::{STEP_SPINS, Signal};
 
 /// Where all workers of a crew meet.
@@ -16,7 +18,11 @@ use signal::{STEP_SPINS, Signal};
 /// One number: how often they have met, and below, how many have come to the next meeting. So a meeting moves one cache
 /// line between two workers, where two numbers on lines of their own took a tenth of a small model's time.
 #[derive(Debug, Default)]
-pub struct Barrier(Signal);
+pub struct Barrier {
+    meetings: Signal,
+    /// What is handed out until the next meeting.
+    queue: Queue,
+}
 
 /// One meeting. More workers than that do not come.
 const MEETING: usize = 1 << 16;
@@ -24,12 +30,13 @@ const MEETING: usize = 1 << 16;
 impl Barrier {
     /// Waits until `count` workers are here.
     fn wait(&self, count: usize) {
-        let before = self.0.count();
+        let before = self.meetings.count();
         let meeting = before - before % MEETING;
         if before - meeting + 1 == count {
-            self.0.announce(meeting.wrapping_add(MEETING));
+            self.queue.clear();
+            self.meetings.announce(meeting.wrapping_add(MEETING));
         } else {
-            self.0.wait(STEP_SPINS, |number| number - number % MEETING != meeting);
+            self.meetings.wait(STEP_SPINS, |number| number - number % MEETING != meeting);
         }
     }
 }
@@ -100,6 +107,13 @@ impl<'c> Worker<'c> {
     pub fn share(&self, total: usize) -> Range<usize> {
         let start = |index: usize| (total * index).div_ceil(self.count);
         start(self.index)..start(self.index + 1)
+    }
+
+    /// The next piece of `total` units of equal work, a multiple of `least` except at the end; none when all are taken. Who is faster
+    /// takes more. One piece of work between two meetings can be handed out so.
+    #[must_use]
+    pub fn take(&self, total: usize, least: usize) -> Option<Range<usize>> {
+        self.barrier.and_then(|barrier| barrier.queue.take(total, least, self.count))
     }
 
     /// Whether a piece of unequal work is this worker's: the one whose middle comes so far into the `total` cost of all.

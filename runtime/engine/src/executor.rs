@@ -7,12 +7,12 @@
 use core::ops::Range;
 
 use dynamax_bundle::{Activation, Kind, Op, Rows as RowCount, TensorId};
-use dynamax_kernels::Isa;
 use dynamax_kernels::format::PANEL;
 use dynamax_kernels::linear::Input;
 use dynamax_kernels::ops::{CausalConv, ConvActivation, SelectiveScan, SsdShape, StateSpaceDual};
 use dynamax_kernels::quantize::QuantizedRows;
 use dynamax_kernels::view::{LANES, Rows};
+use dynamax_kernels::{Isa, Matrix};
 
 use crate::arena::{Arena, Grid};
 use crate::crew::Worker;
@@ -25,6 +25,12 @@ mod drafts;
 mod skipped;
 
 pub use drafts::Log;
+
+/// Bytes of weights from which on workers take panels as they go: reading them takes far longer than agreeing on who does.
+const TAKEN_BYTES: usize = 256 << 10;
+
+/// Panels that are taken at least: one row multiplies four at once.
+const LEAST_PANELS: usize = 4;
 
 /// One step over some rows: what all workers share.
 #[derive(Clone, Debug)]
@@ -68,7 +74,7 @@ impl Step<'_> {
                 Work::Quantize { first, x, .. } => self.quantize(first, x, worker),
                 Work::Linears { first, end, x, quantized } => {
                     let input = self.linear_input(first, x, quantized);
-                    self.share_panels(first..end, input, worker);
+                    self.take_panels(first..end, input, worker);
                 }
             });
         }
@@ -158,19 +164,34 @@ impl Step<'_> {
         Input::Quantized(QuantizedRows::new(bytes, rows, width))
     }
 
-    /// Gives this worker its share of the panels of some linear operators, as if they were one matrix.
+    /// Runs some linear operators as if they were one matrix, whose panels workers take until none is left; of a small one each
+    /// has an equal share.
+    fn take_panels(&self, ops: Range<usize>, input: Input<'_>, worker: Worker<'_>) {
+        let matrices = ops.clone().map(|step| self.linear(step).0);
+        let bytes: usize =
+            matrices.clone().map(|matrix| matrix.panels() * matrix.panel_bytes()).sum();
+        if worker.is_alone() || bytes < TAKEN_BYTES {
+            return self.share_panels(ops, input, worker);
+        }
+        let total = matrices.map(|matrix| matrix.panels()).sum();
+        while let Some(piece) = worker.take(total, LEAST_PANELS) {
+            self.panels(ops.clone(), piece, input);
+        }
+    }
+
+    /// Gives this worker an equal share of the panels of some linear operators.
     fn share_panels(&self, ops: Range<usize>, input: Input<'_>, worker: Worker<'_>) {
-        let linear = |step: usize| match self.model.program().ops[step] {
-            Op::Linear { weight, bias, out, .. } => (self.model.matrix(weight), bias, out),
-            _ => unreachable!("a run holds linear operators only"),
-        };
-        let total = ops.clone().map(|step| linear(step).0.panels()).sum();
-        let share = worker.share(total);
+        let total = ops.clone().map(|step| self.linear(step).0.panels()).sum();
+        self.panels(ops, worker.share(total), input);
+    }
+
+    /// Multiplies some panels of linear operators, counted as if they were one matrix.
+    fn panels(&self, ops: Range<usize>, piece: Range<usize>, input: Input<'_>) {
         let mut first = 0;
         for step in ops {
-            let (matrix, bias, out) = linear(step);
+            let (matrix, bias, out) = self.linear(step);
             let end = first + matrix.panels();
-            let panels = share.start.clamp(first, end) - first..share.end.clamp(first, end) - first;
+            let panels = piece.start.clamp(first, end) - first..piece.end.clamp(first, end) - first;
             first = end;
             if panels.is_empty() {
                 continue;
@@ -178,6 +199,14 @@ impl Step<'_> {
             let columns = panels.start * PANEL..(panels.end * PANEL).min(matrix.d_out());
             let bias = bias.map(|bias| self.model.numbers(bias));
             self.isa.linear(matrix, input, bias, panels, &mut self.write_columns(out, columns));
+        }
+    }
+
+    /// The weight, bias and output of a linear operator.
+    fn linear(&self, step: usize) -> (Matrix<'_>, Option<TensorId>, TensorId) {
+        match self.model.program().ops[step] {
+            Op::Linear { weight, bias, out, .. } => (self.model.matrix(weight), bias, out),
+            _ => unreachable!("a run holds linear operators only"),
         }
     }
 

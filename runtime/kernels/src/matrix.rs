@@ -130,8 +130,9 @@ impl<'a> Matrix<'a> {
     }
 
     /// Bytes from one panel to the next.
+    #[must_use]
     #[inline(always)]
-    pub(crate) fn panel_bytes(&self) -> usize {
+    pub fn panel_bytes(&self) -> usize {
         self.panel_bytes
     }
 
