@@ -48,7 +48,7 @@ mod view;
 mod writer;
 
 pub use calibration::{Calibration, Certificate, Point, Unit};
-pub use check::{OpAt, ProgramError};
+pub use check::{MAX_EXITS, OpAt, ProgramError};
 pub use error::BundleError;
 pub use hash::{Hash, Hasher};
 pub use header::Counts;

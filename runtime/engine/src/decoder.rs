@@ -17,11 +17,13 @@ mod pass;
 mod progress;
 mod round;
 mod said;
+mod share;
 
 use pass::{Pass, Verdict, settled};
 use progress::Progress;
 use round::Round;
 use said::Heard;
+use share::Shares;
 
 /// Weights, in bytes, that one thread reads in a few milliseconds.
 const SMALL_WEIGHTS: u64 = 32 << 20;
@@ -66,11 +68,16 @@ impl<'t> Crew<'t> {
         }
     }
 
-    /// Runs a token, with rows that waited for it: alone, where that is faster.
-    fn token(&self, rows: usize, is_small: bool, work: impl Fn(Worker<'_>) + Sync) {
+    /// Runs a token: alone, where that is faster. See [`Team::token`].
+    fn token(
+        &self,
+        is_small: bool,
+        work: impl Fn(Worker<'_>) + Sync,
+        share: impl FnOnce() -> Option<f32>,
+    ) {
         match self {
             Self::Alone | Self::Device(_) => work(Worker::ALONE),
-            Self::Team(team) => team.token(rows, is_small, work),
+            Self::Team(team) => team.token(is_small, work, share),
         }
     }
 
@@ -93,6 +100,8 @@ pub struct Decoder<'m> {
     crew: Crew<'m>,
     exits: Option<ExitSettings>,
     progress: Progress,
+    /// How long tokens should take that leave early.
+    shares: Shares,
     /// Rows that are drafts, or were.
     round: Option<Round>,
     /// Where the newest logits are: the tensor, and its row.
@@ -117,6 +126,7 @@ impl<'m> Decoder<'m> {
             device.reset();
         }
         Self {
+            shares: Shares::of(&model),
             model,
             memory,
             isa,
@@ -270,12 +280,16 @@ impl<'m> Decoder<'m> {
             self.round.get_or_insert(Round::new(start)).push(token);
         }
         let verdict = Verdict::default();
-        let (crew, is_small) = (self.crew, self.is_small());
+        let (crew, is_small, shares) = (self.crew, self.is_small(), self.shares);
         let pass = self.pass(&tokens);
-        let rows = if pass.is_full() { 1 + pass.progress.all_waiting() as usize } else { 1 };
-        crew.token(rows, is_small, |worker| pass.token(decide, &verdict, worker));
+        let last = pass.model.program().exits.len();
+        let work = |worker: Worker<'_>| pass.token(decide, &verdict, worker);
+        crew.token(is_small, work, || {
+            let depth = if pass.is_full() { last } else { verdict.left() };
+            (pass.progress.rows_into(depth, 1) == 1).then(|| shares.at(depth))
+        });
         let (is_full, reveals, revealed) = (pass.is_full(), pass.reveals(), pass.revealed());
-        let (left, last) = (verdict.left(), self.model.program().exits.len());
+        let left = verdict.left();
         let catches_up = left == last || is_full;
         let position = self.progress.position();
         let last_segment = self.last_segment();
@@ -329,7 +343,12 @@ impl<'m> Decoder<'m> {
         self.round = Some(round);
         let (crew, is_small) = (self.crew, self.is_small());
         let pass = self.pass(rows);
-        crew.token(rows.len(), is_small, |worker| pass.whole(0..rows.len(), worker));
+        let is_alone = rows.len() == 1;
+        crew.token(
+            is_small,
+            |worker| pass.whole(0..rows.len(), worker),
+            || is_alone.then_some(1.0),
+        );
         let last = self.last_segment();
         self.progress.advance_all(rows.len() as u32, self.model.program().exits.len() + 1);
         self.end_drafts();
@@ -470,7 +489,7 @@ impl<'m> Decoder<'m> {
         let pass = self.pass(tokens);
         let first = head.start..head.end.min(head.start + most);
         match tokens.len() {
-            1 => crew.token(1, is_small, |worker| pass.whole(first.clone(), worker)),
+            1 => crew.token(is_small, |worker| pass.whole(first.clone(), worker), || Some(1.0)),
             _ => crew.run(|worker| pass.whole(first.clone(), worker)),
         }
         let logits = self.model.program().logits;

@@ -24,9 +24,9 @@ impl Team {
     /// Never called.
     pub fn token(
         &self,
-        _rows: usize,
         _is_small: bool,
         _work: impl Fn(crate::crew::Worker<'_>) + Sync,
+        _share: impl FnOnce() -> Option<f32>,
     ) {
         match *self {}
     }

@@ -22,7 +22,7 @@ const CLEARLY: f32 = 0.9;
 /// A window that took so many times the best one is a reason to try the other way.
 const SLOWED: f32 = 2.0;
 
-/// How fast steps of one row were, and which way they are run. Times are in nanoseconds.
+/// How fast steps of one row were, and which way they are run. Times are in nanoseconds, as if each went to full depth.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     /// The faster way until now.

@@ -74,12 +74,18 @@ impl Team {
     }
 
     /// Runs a token: on every worker, or on the caller's thread alone where that has been faster for tokens of one row.
-    /// `is_small`: one thread could well be, and may be tried.
+    /// `is_small`: one thread could well be, and may be tried. `share`: of a token of one row at full depth, how much this one was; none
+    /// if several rows went together, which tells nothing of tokens.
     ///
     /// # Panics
     ///
     /// Panics if `work` panicked on any worker.
-    pub fn token(&self, rows: usize, is_small: bool, work: impl Fn(Worker<'_>) + Sync) {
+    pub fn token(
+        &self,
+        is_small: bool,
+        work: impl Fn(Worker<'_>) + Sync,
+        share: impl FnOnce() -> Option<f32>,
+    ) {
         let mut pace = self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let alone = self.threads.is_empty() || pace.is_alone();
         let start = Instant::now();
@@ -88,8 +94,9 @@ impl Team {
         } else {
             self.together(work);
         }
-        if rows == 1 {
-            pace.took(start.elapsed().as_nanos() as f32, is_small);
+        let took = start.elapsed().as_nanos() as f32;
+        if let Some(share) = share() {
+            pace.took(took / share, is_small);
         }
     }
 
