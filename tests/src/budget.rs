@@ -48,7 +48,7 @@ impl Steering {
         let segments = model.program().segments.len();
         let segment = SegmentCost {
             first_row: [SEGMENT; CONTEXT_BUCKETS],
-            more_row: SEGMENT.times(0.1),
+            more_rows: SegmentCost::alike(SEGMENT.times(0.1)),
             probe: Cost::default(),
         };
         let costs = CostModel::new(&vec![segment; segments], HEAD).expect("sane");

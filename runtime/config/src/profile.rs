@@ -11,15 +11,17 @@
 //! [[segment]]
 //! first_row_us = [9000.0, …]          # for contexts up to 255, 511, … 16383, and longer
 //! first_row_uj = [90000.0, …]
-//! more_row = [900.0, 9000.0]          # each further row of a pass
+//! more_rows_us = [200.0, 1900.0, …]   # 1, 3, 7 and 15 further rows of a pass, together
+//! more_rows_uj = [2000.0, 19000.0, …]
 //! probe = [10.0, 90.0]
 //! us_95 = [8900.0, 9100.0]            # what the first of first_row_us is between, with a confidence of 95 %
 //! uj_95 = [89000.0, 91000.0]
 //! ```
 
+use std::array;
 use std::fmt::Write;
 
-use dynamax_governor::{CONTEXT_BUCKETS, Cost, CostModel, SegmentCost};
+use dynamax_governor::{CONTEXT_BUCKETS, Cost, CostModel, MORE_ROWS, SegmentCost};
 
 use crate::document::{Document, Section};
 use crate::error::{ConfigError, Kind};
@@ -102,12 +104,17 @@ impl Profile {
         }
         let _ = writeln!(text, "head = {}", pair(self.model.head()));
         for (index, segment) in self.model.segments().iter().enumerate() {
-            let list = |of: fn(&Cost) -> f32| segment.first_row.iter().map(of).collect::<Vec<_>>();
-            let (us, uj) = (list(|cost| cost.us), list(|cost| cost.uj));
-            let (more, probe) = (pair(segment.more_row), pair(segment.probe));
+            let list = |costs: &[Cost], of: fn(&Cost) -> f32| costs.iter().map(of).collect();
+            let lists = |costs: &[Cost]| -> [Vec<f32>; 2] {
+                [list(costs, |cost| cost.us), list(costs, |cost| cost.uj)]
+            };
+            let [us, uj] = lists(&segment.first_row);
+            let [more_us, more_uj] = lists(&segment.more_rows);
+            let probe = pair(segment.probe);
             let _ = write!(
                 text,
-                "\n[[segment]]\nfirst_row_us = {us:?}\nfirst_row_uj = {uj:?}\nmore_row = {more}\nprobe = {probe}\n"
+                "\n[[segment]]\nfirst_row_us = {us:?}\nfirst_row_uj = {uj:?}\nmore_rows_us = {more_us:?}\nmore_rows_uj = \
+                 {more_uj:?}\nprobe = {probe}\n"
             );
             if let Some(Spread { us, uj }) = self.spreads.get(index) {
                 let _ = writeln!(text, "us_95 = {us:?}\nuj_95 = {uj:?}");
@@ -118,18 +125,30 @@ impl Profile {
 }
 
 fn segment(section: Section<'_>) -> Result<SegmentCost, ConfigError> {
-    section.only(&["first_row_us", "first_row_uj", "more_row", "probe", "us_95", "uj_95"])?;
-    let us = section.need("first_row_us", section.numbers::<CONTEXT_BUCKETS>("first_row_us")?)?;
-    let uj = section.need("first_row_uj", section.numbers::<CONTEXT_BUCKETS>("first_row_uj")?)?;
-    let mut first_row = [Cost::default(); CONTEXT_BUCKETS];
-    for (cost, (us, uj)) in first_row.iter_mut().zip(us.into_iter().zip(uj)) {
-        *cost = Cost { us: us as f32, uj: uj as f32 };
-    }
+    section.only(&[
+        "first_row_us",
+        "first_row_uj",
+        "more_rows_us",
+        "more_rows_uj",
+        "probe",
+        "us_95",
+        "uj_95",
+    ])?;
     Ok(SegmentCost {
-        first_row,
-        more_row: cost(section, "more_row")?,
+        first_row: costs::<CONTEXT_BUCKETS>(section, ["first_row_us", "first_row_uj"])?,
+        more_rows: costs::<{ MORE_ROWS.len() }>(section, ["more_rows_us", "more_rows_uj"])?,
         probe: cost(section, "probe")?,
     })
+}
+
+/// Costs as two lists: of microseconds, and of microjoules.
+fn costs<const N: usize>(
+    section: Section<'_>,
+    [us, uj]: [&str; 2],
+) -> Result<[Cost; N], ConfigError> {
+    let list = |key| section.need(key, section.numbers::<N>(key)?);
+    let (us, uj) = (list(us)?, list(uj)?);
+    Ok(array::from_fn(|index| Cost { us: us[index] as f32, uj: uj[index] as f32 }))
 }
 
 fn spread(section: Section<'_>) -> Result<Option<Spread>, ConfigError> {
@@ -155,7 +174,7 @@ mod tests {
         }
         let segment = SegmentCost {
             first_row,
-            more_row: Cost { us: 900.0, uj: 1.0e7 },
+            more_rows: [0.5, 900.0, 2700.0, 1.0e7].map(|us| Cost { us, uj: 10.0 * us }),
             probe: Cost { us: 0.1, uj: 0.3 },
         };
         let model = CostModel::new(&[segment; 3], Cost { us: 4100.0, uj: 40_500.0 }).unwrap();

@@ -3,11 +3,12 @@
 //! ```text
 //! token that leaves behind segment s, while p rows wait before segment j
 //!
-//!   Σ first_row[j] + p(j)·more_row[j] + probe[j]   for j ≤ s        + head
+//!   Σ first_row[j] + more_rows[j](p(j)) + probe[j]   for j ≤ s        + head
 //! ```
 //!
-//! The weights of a segment are read once for all rows of a pass, so that a further row costs arithmetic only. A profile of
-//! the board gives the numbers; without one they follow from bytes and the board's bandwidth, and are called "model".
+//! The weights of a segment are read once for all rows of a pass, so that a further row costs arithmetic only; and the first
+//! ones cost nearly nothing where that takes less time than the reading does. So further rows are a curve, not a number. A profile of
+//! the board gives it; without one, costs follow from bytes and the board's bandwidth, and are called "model".
 
 use crate::error::GovernorError;
 use crate::units::Milliwatts;
@@ -17,6 +18,9 @@ pub const MAX_SEGMENTS: usize = 16;
 
 /// Ranges of context length that costs are told apart by.
 pub const CONTEXT_BUCKETS: usize = 8;
+
+/// Further rows of a pass that costs are known of.
+pub const MORE_ROWS: [u16; 4] = [1, 3, 7, 15];
 
 /// The range that a context of this many tokens falls into: up to 255, 511, 1023, … 16383, and longer.
 #[must_use]
@@ -64,10 +68,38 @@ impl Cost {
 pub struct SegmentCost {
     /// A pass with one row, by range of context.
     pub first_row: [Cost; CONTEXT_BUCKETS],
-    /// Each further row of the same pass.
-    pub more_row: Cost,
+    /// What [`MORE_ROWS`] further rows of the same pass cost, all together.
+    pub more_rows: [Cost; MORE_ROWS.len()],
     /// The exit probe behind it; nothing behind the last.
     pub probe: Cost,
+}
+
+impl SegmentCost {
+    /// Costs of further rows that are all alike.
+    #[must_use]
+    pub fn alike(row: Cost) -> [Cost; MORE_ROWS.len()] {
+        MORE_ROWS.map(|rows| row.times(f32::from(rows)))
+    }
+
+    /// What so many further rows of a pass cost: between those that are known, and beyond, along a line.
+    #[must_use]
+    pub fn more(&self, rows: f32) -> Cost {
+        let (mut from, mut to) = ((0.0, Cost::default()), (0.0, Cost::default()));
+        for (known, cost) in MORE_ROWS.into_iter().zip(self.more_rows) {
+            (from, to) = (to, (f32::from(known), cost));
+            if rows <= to.0 {
+                break;
+            }
+        }
+        let part = (rows - from.0) / (to.0 - from.0);
+        from.1.times(1.0 - part).plus(to.1.times(part))
+    }
+
+    /// What a further row costs where a few go together.
+    #[must_use]
+    pub fn row(&self) -> Cost {
+        self.more_rows[1].times(1.0 / f32::from(MORE_ROWS[1]))
+    }
 }
 
 /// What a token costs on a board.
@@ -92,7 +124,7 @@ impl CostModel {
         for (index, segment) in segments.iter().enumerate() {
             let rows = segment.first_row;
             let is_sane = rows.iter().all(|cost| cost.is_sane() && cost.us > 0.0)
-                && segment.more_row.is_sane()
+                && segment.more_rows.iter().all(|cost| cost.is_sane())
                 && segment.probe.is_sane();
             if !is_sane {
                 return Err(GovernorError::SegmentCost { segment: index });
@@ -124,7 +156,7 @@ impl CostModel {
             for (bucket, first) in cost.first_row.iter_mut().enumerate() {
                 *first = rates.pass(traffic, bucket_context(bucket));
             }
-            cost.more_row = rates.row(traffic);
+            cost.more_rows = SegmentCost::alike(rates.row(traffic));
             let probe = Traffic {
                 bytes: traffic.probe_bytes,
                 macs: traffic.probe_bytes,
@@ -142,7 +174,7 @@ impl CostModel {
         let scaled = |cost: Cost| Cost { us: cost.us * time, uj: cost.uj * energy };
         let segment = |segment: &SegmentCost| SegmentCost {
             first_row: segment.first_row.map(scaled),
-            more_row: scaled(segment.more_row),
+            more_rows: segment.more_rows.map(scaled),
             probe: scaled(segment.probe),
         };
         let mut segments = self.segments;
@@ -187,7 +219,27 @@ impl CostModel {
     #[must_use]
     pub fn catch_up(&self, segment: usize) -> Cost {
         let skipped = self.segments().iter().skip(segment + 1);
-        skipped.fold(Cost::default(), |sum, cost| sum.plus(cost.more_row))
+        skipped.fold(Cost::default(), |sum, cost| sum.plus(cost.row()))
+    }
+
+    /// Cost of a further row of the head where a few go together.
+    #[must_use]
+    pub fn head_row(&self) -> Cost {
+        let few = f32::from(MORE_ROWS[1]);
+        self.more_heads(few).times(1.0 / few)
+    }
+
+    /// Cost of so many further rows of the head: it is thought to be like the segments.
+    #[must_use]
+    pub fn more_heads(&self, rows: f32) -> Cost {
+        let sum = |of: fn(&SegmentCost, f32) -> Cost| {
+            let costs = self.segments().iter().map(|segment| of(segment, rows));
+            costs.fold(Cost::default(), Cost::plus)
+        };
+        let (more, first) = (sum(SegmentCost::more), sum(|segment, _| segment.first_row[0]));
+        let part = |more: f32, first: f32| more / first.max(f32::MIN_POSITIVE);
+        let head = self.head;
+        Cost { us: head.us * part(more.us, first.us), uj: head.uj * part(more.uj, first.uj) }
     }
 }
 
@@ -282,7 +334,7 @@ mod tests {
         let first = model.segments()[0].first_row[0];
         assert!((first.us - 1000.0).abs() < 0.1 && (first.uj - 1100.5).abs() < 0.1, "{first:?}");
         // Half a million products take 500 us.
-        let more = model.segments()[0].more_row;
+        let more = model.segments()[0].row();
         assert!((more.us - 500.0).abs() < 0.1 && (more.uj - 500.5).abs() < 0.1, "{more:?}");
         // The head multiplies longer than it reads.
         assert!((model.head().us - 200.0).abs() < 0.1, "{:?}", model.head());
@@ -291,6 +343,43 @@ mod tests {
         assert!((model.to_exit(0, 0).us - 1201.0).abs() < 0.1, "{:?}", model.to_exit(0, 0));
         assert_eq!(model.catch_up(0), more, "one segment is skipped");
         assert_eq!(model.catch_up(1), Cost::default(), "none is");
+    }
+
+    #[test]
+    fn further_rows_follow_what_is_known_of_them() {
+        let known = [0.0, 30.0, 70.0, 230.0].map(|us| Cost { us, uj: 10.0 * us });
+        let segment = SegmentCost { more_rows: known, ..SegmentCost::default() };
+        let cases = [
+            (0.0, 0.0),
+            (1.0, 0.0),
+            (2.0, 15.0),
+            (3.0, 30.0),
+            (5.0, 50.0),
+            (11.0, 150.0),
+            (17.0, 270.0),
+        ];
+        for (rows, us) in cases {
+            let found = segment.more(rows);
+            assert!((found.us - us).abs() < 1e-3, "{rows} rows: {found:?}");
+            assert!((found.uj - 10.0 * us).abs() < 1e-2, "{rows} rows: {found:?}");
+        }
+        let row = Cost { us: 3.0, uj: 5.0 };
+        let segment = SegmentCost { more_rows: SegmentCost::alike(row), ..segment };
+        assert!((segment.more(40.0).us - 120.0).abs() < 1e-3, "all alike");
+        assert!((segment.row().uj - 5.0).abs() < 1e-5, "and one of them");
+    }
+
+    #[test]
+    fn a_further_head_costs_as_much_of_the_first_as_segments_do() {
+        let us = |us| Cost { us, uj: 2.0 * us };
+        let segment = SegmentCost {
+            first_row: [us(100.0); CONTEXT_BUCKETS],
+            more_rows: SegmentCost::alike(us(10.0)),
+            probe: Cost::default(),
+        };
+        let model = CostModel::new(&[segment; 2], us(50.0)).unwrap();
+        let heads = model.more_heads(4.0);
+        assert!((heads.us - 20.0).abs() < 1e-3 && (heads.uj - 40.0).abs() < 1e-3, "{heads:?}");
     }
 
     #[test]

@@ -70,8 +70,8 @@ pub use calibration::{Calibration, Level, MAX_LEVELS, NEVER};
 pub use config::{Exits, Goal, GovernorConfig, MAX_WINDOW, OnMeterFault};
 pub use correction::{Correction, Factors, PARTS};
 pub use cost::{
-    CONTEXT_BUCKETS, Cost, CostModel, MAX_SEGMENTS, Rates, SegmentCost, Traffic, bucket_context,
-    context_bucket,
+    CONTEXT_BUCKETS, Cost, CostModel, MAX_SEGMENTS, MORE_ROWS, Rates, SegmentCost, Traffic,
+    bucket_context, context_bucket,
 };
 pub use decision::{Decision, Revealed, Sample};
 pub use draft::lookup::LONGEST_MATCH;

@@ -50,7 +50,7 @@ impl Waiting {
     pub(crate) fn owed(&self, model: &CostModel, of: impl Fn(usize, Cost) -> Cost) -> Cost {
         let mut sum = Cost::default();
         for ((segment, cost), rows) in model.segments().iter().enumerate().zip(self.before_each()) {
-            sum = sum.plus(of(segment, cost.more_row.times(rows)));
+            sum = sum.plus(of(segment, cost.more(rows)));
         }
         sum
     }

@@ -36,7 +36,7 @@ impl Governor {
         let segments = self.model.segments().iter().zip(self.waiting.before_each());
         for (segment, (cost, rows)) in segments.enumerate() {
             let alone = self.correction.of(segment, cost.first_row[bucket].plus(cost.probe));
-            let along = self.segment_row(segment).times(rows);
+            let along = self.correction.of(segment, cost.more(rows));
             sum = sum.plus(alone).plus(along);
             steady += alone.uj;
             owed += along.uj;
@@ -104,7 +104,7 @@ impl Governor {
         }
         let segments = self.model.segments().iter().zip(self.waiting.before_each());
         for (segment, (cost, rows)) in segments.enumerate().take(exit + 1) {
-            let along = cost.more_row.times(if sample.catch_up_rows > 0 { rows } else { 0.0 });
+            let along = cost.more(if sample.catch_up_rows > 0 { rows } else { 0.0 });
             let asked = f32::from(u8::from((sample.asked >> segment) & 1 == 1));
             let probe = cost.probe.times(asked);
             parts[segment] = cost.first_row[self.last.bucket].plus(probe).plus(along);
@@ -119,24 +119,25 @@ impl Governor {
         let drafts = sample.revealed.map_or(0.0, |rows| f32::from(rows.of));
         if sample.matched > 0 {
             for (part, cost) in parts.iter_mut().zip(self.model.segments()) {
-                *part = cost.first_row[self.last.bucket].plus(cost.more_row.times(drafts));
+                *part = cost.first_row[self.last.bucket].plus(cost.more(drafts));
             }
-            parts[MAX_SEGMENTS] = self.model.head().times(drafts + 1.0);
+            parts[MAX_SEGMENTS] = self.model.head().plus(self.model.more_heads(drafts));
             return;
         }
         for (segment, cost) in self.model.segments().iter().enumerate() {
             let first = cost.first_row[self.last.bucket].plus(cost.probe);
             parts[segment] = match segment <= exit {
                 true => first.times(drafts + 1.0),
-                false => first.plus(cost.more_row.times(drafts)),
+                false => first.plus(cost.more(drafts)),
             };
         }
-        parts[MAX_SEGMENTS] = self.model.head().times(2.0 * drafts + 1.0);
+        let own = self.model.head().times(drafts + 1.0);
+        parts[MAX_SEGMENTS] = own.plus(self.model.more_heads(drafts));
     }
 
-    /// A further row through a segment.
+    /// A further row through a segment, one of a few.
     pub(super) fn segment_row(&self, segment: usize) -> Cost {
-        self.correction.of(segment, self.model.segments()[segment].more_row)
+        self.correction.of(segment, self.model.segments()[segment].row())
     }
 
     /// Energy that the rows that wait will cost.

@@ -129,7 +129,7 @@ impl Governor {
         let mut round = RoundCost {
             draft: 0.0,
             rest: 0.0,
-            more: unit(self.correction.of(MAX_SEGMENTS, self.model.head())),
+            more: unit(self.head_row()),
             row: self.row_of(&unit),
         };
         for exit in 0..end {
@@ -144,9 +144,13 @@ impl Governor {
         round
     }
 
+    fn head_row(&self) -> Cost {
+        self.correction.of(MAX_SEGMENTS, self.model.head_row())
+    }
+
     /// A further row through all layers, with a head.
     fn row_of(&self, unit: impl Fn(Cost) -> f32) -> f32 {
         let rows = (0..self.model.count()).map(|segment| unit(self.segment_row(segment)));
-        rows.sum::<f32>() + unit(self.correction.of(MAX_SEGMENTS, self.model.head()))
+        rows.sum::<f32>() + unit(self.head_row())
     }
 }

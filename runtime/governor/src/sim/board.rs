@@ -125,7 +125,7 @@ impl SimBoard {
                 }
                 SegmentCost {
                     first_row,
-                    more_row: wrong(cost.more_row, part),
+                    more_rows: cost.more_rows.map(|cost| wrong(cost, part)),
                     probe: wrong(cost.probe, part),
                 }
             })

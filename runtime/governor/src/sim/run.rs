@@ -183,9 +183,8 @@ impl<'b> Machine<'b> {
         for segment in 0..=end {
             let cost = self.model.segments()[segment];
             let rows = f32::from(self.waiting.before(segment));
-            let cost = cost.first_row[context_bucket(place as u32)]
-                .plus(cost.probe)
-                .plus(cost.more_row.times(rows));
+            let cost =
+                cost.first_row[context_bucket(place as u32)].plus(cost.probe).plus(cost.more(rows));
             total = total.plus(self.pass(cost, place, segment as u64));
             if segment < end
                 && policy.leaves_behind(segment, token.scores[segment], total.us as u32)

@@ -10,7 +10,7 @@ pub(crate) fn largest() -> Result<Governor, GovernorError> {
     let cost = Cost { us: 5000.0, uj: 50_000.0 };
     let segment = SegmentCost {
         first_row: [cost; CONTEXT_BUCKETS],
-        more_row: cost.times(0.1),
+        more_rows: SegmentCost::alike(cost.times(0.1)),
         probe: cost.times(0.01),
     };
     let mut levels =

@@ -19,7 +19,8 @@ fn after_rounds(config: GovernorConfig, right: u16) -> Decision {
         let agreed = right.min(of);
         // Drafts leave behind the first segment; then all run through three more together.
         let k = u32::from(of);
-        let us = (k + 1) * 10_000 + 3 * (10_000 + k * 1000) + (2 * k + 1) * 4000;
+        let heads = (k + 1) * 4000 + k * 400;
+        let us = (k + 1) * 10_000 + 3 * (10_000 + k * 1000) + heads;
         let exit = if of > 0 { 0 } else { 3 };
         let sample = Sample { tokens: agreed as u8 + 1, ..Sample::new(exit, us) };
         governor.observe(Sample { revealed: Some(Revealed { agreed, of }), ..sample });

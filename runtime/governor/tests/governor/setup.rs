@@ -12,7 +12,7 @@ pub(crate) fn model() -> CostModel {
     let first = Cost { us: 10_000.0, uj: 100_000.0 };
     let segment = SegmentCost {
         first_row: [first; CONTEXT_BUCKETS],
-        more_row: Cost { us: 1000.0, uj: 10_000.0 },
+        more_rows: SegmentCost::alike(Cost { us: 1000.0, uj: 10_000.0 }),
         probe: Cost::default(),
     };
     CostModel::new(&[segment; SEGMENTS], Cost { us: 4000.0, uj: 40_000.0 }).unwrap()

@@ -11,7 +11,7 @@ use dynamax_bundle::{Program, Rows, StateMode};
 use dynamax_config::{Profile, Spread};
 use dynamax_engine::{Decide, Decoder, ExitSettings, Outcome, Probed, Thresholds};
 use dynamax_governor::meter::{Source, power_mode};
-use dynamax_governor::{CONTEXT_BUCKETS, Cost, SegmentCost, bucket_context};
+use dynamax_governor::{CONTEXT_BUCKETS, Cost, MORE_ROWS, SegmentCost, bucket_context};
 use dynamax_session::traffic::Ladder;
 use dynamax_session::{Metering, Session, profiles};
 use serde::Serialize;
@@ -76,9 +76,11 @@ struct Shown {
     us_95: [f32; 2],
     uj: f32,
     uj_95: [f32; 2],
-    more_row_us: f32,
-    more_row_us_95: [f32; 2],
-    more_row_uj: f32,
+    /// What 1, 3, 7 and 15 further rows cost together.
+    more_rows_us: [f32; MORE_ROWS.len()],
+    more_rows_uj: [f32; MORE_ROWS.len()],
+    /// What the medians of those that were measured are between.
+    more_rows_us_95: Vec<[f32; 2]>,
     /// Of each range of contexts.
     us_by_context: Vec<f32>,
     /// To ask the exit behind it: to compute its score, and to wait until it is known.
@@ -94,7 +96,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let label = metering.source().label();
     let mut bench = Bench::new(&session, metering, arguments.n);
     let measured = bench.measure()?;
-    let (model, spreads) = measured.model(&Ladder::of(session.model().program()))?;
+    let ladder = Ladder::of(session.model().program());
+    let (model, spreads) = measured.model(&ladder)?;
     let profile = Profile {
         board: arguments.decode.device()?.device.board,
         backend: session.backend().to_owned(),
@@ -110,7 +113,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     std::fs::write(&output, profile.to_text()).with_context(|| {
         format!("{}: cannot be written; give another place with -o", output.display())
     })?;
-    let report = report(&output, label, &measured, &profile);
+    let report = report(&output, label, (&measured, &ladder), &profile);
     if arguments.json { print_json(&report) } else { show(&report) }
 }
 
@@ -122,9 +125,6 @@ const MOST_TOKENS: u32 = 1000;
 
 /// Tokens of one way in a round at a longer context: few, so that the context stays in its range.
 const TOKENS_AT_CONTEXT: usize = 2;
-
-/// Rows that are caught up together, to tell what one more costs.
-const ROWS: usize = 8;
 
 struct Bench<'s> {
     session: &'s Session<'s>,
@@ -142,8 +142,11 @@ impl<'s> Bench<'s> {
         let mut memory = self.session.memory();
         let mut decoder = self.session.decoder(&mut memory);
         let bar = progress::steps(ROUNDS as u64 * 2, "profile");
-        let (mut ways, mut more_row) = (vec![Rounds::default(); exits + 1], Rounds::default());
-        let mut unasked = Rounds::default();
+        let (mut ways, mut unasked) = (vec![Rounds::default(); exits + 1], Rounds::default());
+        // As many as may wait.
+        let most = self.session.model().settings().max_rows.saturating_sub(1);
+        let can_wait = MORE_ROWS.into_iter().filter(|more| exits > 0 && u32::from(*more) < most);
+        let mut more_rows = vec![Rounds::default(); can_wait.count()];
         for _ in 0..ROUNDS {
             for (way, rounds) in ways.iter_mut().enumerate() {
                 rounds.0.push(self.way(&mut decoder, exits, &At(way))?);
@@ -151,16 +154,16 @@ impl<'s> Bench<'s> {
             if exits > 0 {
                 unasked.0.push(self.way(&mut decoder, exits, &Thresholds::all(f32::INFINITY))?);
                 let one = self.catch_up(&mut decoder, 1)?;
-                let many = self.catch_up(&mut decoder, ROWS)?;
-                let more = |one: f32, many: f32| (many - one) / (ROWS - 1) as f32;
-                let (us, uj) = (more(one.us, many.us), more(one.uj, many.uj));
-                more_row.0.push(Cost { us, uj });
+                for (more, rounds) in MORE_ROWS.into_iter().zip(&mut more_rows) {
+                    let many = self.catch_up(&mut decoder, usize::from(more) + 1)?;
+                    rounds.0.push(Cost { us: many.us - one.us, uj: many.uj - one.uj });
+                }
             }
             bar.inc(1);
         }
         let longer = self.at_longer_contexts(&mut decoder, exits)?;
         bar.finish_and_clear();
-        Ok(Measured { ways, unasked, more_row, longer })
+        Ok(Measured { ways, unasked, more_rows, longer })
     }
 
     /// One round of tokens that all go the same way.
@@ -292,20 +295,25 @@ fn use_skipping(decoder: &mut Decoder<'_>, exits: usize) -> Result<()> {
     Ok(())
 }
 
-fn report(output: &Path, source: &'static str, measured: &Measured, profile: &Profile) -> Report {
+fn report(
+    output: &Path,
+    source: &'static str,
+    (measured, ladder): (&Measured, &Ladder),
+    profile: &Profile,
+) -> Report {
     let model = &profile.model;
     let full = measured.ways.last().map_or_else(Rounds::default, Clone::clone);
-    let more_row = measured.more_row.between(|cost| cost.us);
-    // A row that waits has been through the first.
-    let whole: f32 = model.segments().iter().skip(1).map(|segment| segment.more_row.us).sum();
-    let shown = |(segment, spread): (&SegmentCost, &Spread)| Shown {
+    let more_rows = measured.more_rows.iter().map(|rounds| rounds.between(|cost| cost.us));
+    let more_rows: Vec<[f32; 2]> = more_rows.collect();
+    let shares = measured.shares(ladder);
+    let shown = |((segment, spread), share): ((&SegmentCost, &Spread), &f32)| Shown {
         us: segment.first_row[0].us,
         us_95: spread.us,
         uj: segment.first_row[0].uj,
         uj_95: spread.uj,
-        more_row_us: segment.more_row.us,
-        more_row_us_95: more_row.map(|us| us * segment.more_row.us / whole.max(f32::MIN_POSITIVE)),
-        more_row_uj: segment.more_row.uj,
+        more_rows_us: segment.more_rows.map(|cost| cost.us),
+        more_rows_uj: segment.more_rows.map(|cost| cost.uj),
+        more_rows_us_95: more_rows.iter().map(|between| between.map(|us| us * share)).collect(),
         us_by_context: segment.first_row.iter().map(|cost| cost.us).collect(),
         probe_us: segment.probe.us,
         probe_uj: segment.probe.uj,
@@ -316,7 +324,7 @@ fn report(output: &Path, source: &'static str, measured: &Measured, profile: &Pr
         power_mode: profile.power_mode,
         full_us: full.median().us,
         full_us_95: full.between(|cost| cost.us),
-        segments: model.segments().iter().zip(&profile.spreads).map(shown).collect(),
+        segments: model.segments().iter().zip(&profile.spreads).zip(&shares).map(shown).collect(),
         head_us: model.head().us,
         head_uj: model.head().uj,
         contexts: (0..=measured.longer.len()).map(bucket_context).collect(),
@@ -334,18 +342,17 @@ fn show(report: &Report) -> Result<()> {
         report.source
     );
     println!(
-        "  medians, with what they are between in 95 of 100 profiles; contexts up to {:?}",
+        "  medians, with what they are between in 95 of 100 profiles; contexts up to {:?}; {MORE_ROWS:?} further rows of a pass",
         report.contexts
     );
     for (index, segment) in report.segments.iter().enumerate() {
         println!(
-            "  segment {index}: {:>9.1} us ({:>13}) {:>11.1} uJ ({:>15}), each further row {:.1} us ({}), exit {:.1} us",
+            "  segment {index}: {:>9.1} us ({:>13}) {:>11.1} uJ ({:>15}), further rows {:.1?} us, exit {:.1} us",
             segment.us,
             between(segment.us_95),
             segment.uj,
             between(segment.uj_95),
-            segment.more_row_us,
-            between(segment.more_row_us_95),
+            segment.more_rows_us,
             segment.probe_us
         );
     }

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result};
 use dynamax_config::Spread;
-use dynamax_governor::{CONTEXT_BUCKETS, Cost, CostModel, SegmentCost, Traffic, bucket_context};
+use dynamax_governor::{
+    CONTEXT_BUCKETS, Cost, CostModel, MORE_ROWS, SegmentCost, Traffic, bucket_context,
+};
 use dynamax_session::traffic::Ladder;
 
 /// What was measured, round by round.
@@ -11,8 +13,8 @@ pub(super) struct Measured {
     pub(super) ways: Vec<Rounds>,
     /// To the end, past exits that are not asked.
     pub(super) unasked: Rounds,
-    /// Each further row that is caught up with another.
-    pub(super) more_row: Rounds,
+    /// Further rows that are caught up with one: of [`MORE_ROWS`] those that may wait.
+    pub(super) more_rows: Vec<Rounds>,
     /// How much longer each way takes at the contexts of a range, from the second range on.
     pub(super) longer: Vec<Vec<f32>>,
 }
@@ -61,11 +63,12 @@ fn rank(sorted: Vec<f32>, index: usize) -> f32 {
     sorted.get(index).copied().unwrap_or(0.0)
 }
 
-/// The median of some values; 0 of none.
+/// The median of some values, of two the mean; 0 of none.
 pub(super) fn middle(mut values: Vec<f32>) -> f32 {
     values.sort_unstable_by(f32::total_cmp);
-    let index = values.len() / 2;
-    rank(values, index)
+    let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
+    let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
+    (at(low) + at(high)) / 2.0
 }
 
 impl Measured {
@@ -85,9 +88,7 @@ impl Measured {
         let (both, probe) = (bytes(first) + bytes(&ladder.head), probe_of(first));
         let shortest = at_least(minus(self.ways[0].median(), probe), self.ways[0].median());
         let head = shortest.times(bytes(&ladder.head) / both);
-        let skipped: f32 = ladder.segments.iter().skip(1).map(bytes).sum();
-        let more_row = self.more_row.median();
-        let more_row = Cost { us: more_row.us.max(0.0), uj: more_row.uj.max(0.0) };
+        let (more_rows, shares) = (self.more_rows(), self.shares(ladder));
         let (mut segments, mut spreads) = (Vec::new(), Vec::new());
         for (index, part) in ladder.segments.iter().enumerate() {
             let (base, spread) = match index.checked_sub(1) {
@@ -106,13 +107,36 @@ impl Measured {
                 }
             };
             let first_row = self.by_context((index, base), part, of_byte);
-            let share = if skipped > 0.0 { bytes(part) / skipped } else { 0.0 };
-            let probe = probe_of(part);
-            segments.push(SegmentCost { first_row, more_row: more_row.times(share), probe });
+            let more_rows = more_rows.map(|cost| cost.times(shares[index]));
+            segments.push(SegmentCost { first_row, more_rows, probe: probe_of(part) });
             spreads.push(spread);
         }
         let model = CostModel::new(&segments, head);
         Ok((model.context("what was measured makes no costs: measure again")?, spreads))
+    }
+
+    /// What further rows cost that were caught up with one; more than may wait, by what the last ones cost.
+    fn more_rows(&self) -> [Cost; MORE_ROWS.len()] {
+        let (mut known, mut before) = ([Cost::default(); MORE_ROWS.len()], Cost::default());
+        let mut row = Cost::default();
+        for (index, cost) in known.iter_mut().enumerate() {
+            let more = MORE_ROWS[index] - index.checked_sub(1).map_or(0, |index| MORE_ROWS[index]);
+            let more = f32::from(more);
+            if let Some(rounds) = self.more_rows.get(index) {
+                // More rows never cost less: that is noise.
+                row = minus(larger(rounds.median(), before), before).times(1.0 / more);
+            }
+            before = before.plus(row.times(more));
+            *cost = before;
+        }
+        known
+    }
+
+    /// Shares of the segments in what a row costs that was caught up, by their bytes: it had been through the first.
+    pub(super) fn shares(&self, ladder: &Ladder) -> Vec<f32> {
+        let bytes = |part: &Traffic| part.bytes as f32;
+        let skipped: f32 = ladder.segments.iter().skip(1).map(bytes).sum();
+        ladder.segments.iter().map(|part| bytes(part) / skipped.max(1.0)).collect()
     }
 
     /// What asking one exit costs: they are alike, and share what all of them cost more.
@@ -201,7 +225,7 @@ mod tests {
         let measured = Measured {
             ways: vec![rounds([60.0; ROUNDS]), rounds([130.0; ROUNDS])],
             unasked: rounds([100.0; ROUNDS]),
-            more_row: Rounds::default(),
+            more_rows: Vec::new(),
             longer: Vec::new(),
         };
         let part = |bytes, probe_bytes| Traffic { bytes, probe_bytes, ..Traffic::default() };
@@ -216,11 +240,28 @@ mod tests {
     }
 
     #[test]
+    fn further_rows_that_may_not_wait_cost_what_the_last_ones_do() {
+        let more_rows = vec![rounds([2.0; ROUNDS]), rounds([10.0; ROUNDS])];
+        let (ways, unasked) = (vec![rounds([60.0; ROUNDS])], Rounds::default());
+        let measured = Measured { ways, unasked, more_rows, longer: Vec::new() };
+        let us = measured.more_rows().map(|cost| cost.us);
+        // From one row to three by four each, and so on.
+        let near = us.iter().zip([2.0, 10.0, 26.0, 58.0]).all(|(a, b)| (a - b).abs() < 1e-3);
+        assert!(near, "{us:?}");
+    }
+
+    #[test]
+    fn a_median_of_two_is_their_mean() {
+        assert!((middle(vec![4.0, 1.0]) - 2.5).abs() < 1e-6, "of two");
+        assert!((middle(vec![4.0, 1.0, 9.0]) - 4.0).abs() < 1e-6, "of three");
+        assert!(middle(Vec::new()).abs() < 1e-6, "of none");
+    }
+
+    #[test]
     fn longer_contexts_cost_what_was_measured_and_then_by_bytes() {
         let ways = vec![rounds([100.0; ROUNDS]), rounds([150.0; ROUNDS])];
         let longer = vec![vec![1.1, 1.2]];
-        let (unasked, more_row) = (Rounds::default(), Rounds::default());
-        let measured = Measured { ways, unasked, more_row, longer };
+        let measured = Measured { ways, unasked: Rounds::default(), more_rows: Vec::new(), longer };
         let part = Traffic { bytes: 1000, bytes_per_context: 2, ..Traffic::default() };
         let of_byte = Cost { us: 0.01, uj: 0.1 };
         let costs = measured.by_context((1, Cost { us: 50.0, uj: 500.0 }), &part, of_byte);

@@ -197,6 +197,9 @@ mod tests {
             struct Line {
                 #[command(flatten)]
                 flags: Flags,
+                /// What flags name beside themselves.
+                #[arg(long)]
+                resume: Option<std::path::PathBuf>,
             }
             let line = ["train", "--arch", "mamba2", "--text", "Cargo.toml"];
             <Line as clap::Parser>::parse_from(line.iter().chain(exits)).flags
