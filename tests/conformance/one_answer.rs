@@ -8,7 +8,7 @@ use dynamax_bundle::{Bundle, DType};
 use dynamax_engine::decoder::Crew;
 use dynamax_engine::{Decoder, Line, Loaded, Settings, Team};
 use dynamax_kernels::Isa;
-use dynamax_tests::{Random, VOCAB_SIZE, hash_bits, hybrid};
+use dynamax_tests::{Hybrid, Random, VOCAB_SIZE, hash_bits, hybrid};
 
 /// Stored type of matrices and caches, and the hash of all logits of 50 tokens.
 const ANSWERS: [(DType, DType, u64); 5] = [
@@ -109,6 +109,25 @@ fn threads_do_not_change_a_bit() {
             }
         }
     });
+}
+
+/// The matrices above are so small that every worker has an equal share; the demo's head is shared out as workers go.
+#[test]
+fn who_takes_which_panels_does_not_change_a_bit() {
+    let model = Hybrid::from_bytes(include_bytes!("../../tools/cli/demo/transformer.dmx"));
+    let bundle = Bundle::parse(model.bytes()).expect("sound");
+    for max_rows in [1, 8] {
+        let alone = logits(&bundle, Isa::detect(), Crew::Alone, max_rows, &[50]);
+        for threads in [2, 3, 7] {
+            let team = Team::new(threads).expect("threads start");
+            let found = logits(&bundle, Isa::detect(), Crew::Team(&team), max_rows, &[50]);
+            assert_eq!(
+                hash_bits(found),
+                hash_bits(alone.clone()),
+                "{threads} threads, {max_rows} rows"
+            );
+        }
+    }
 }
 
 #[test]

@@ -199,7 +199,7 @@ mod tests {
                 flags: Flags,
                 /// What flags name beside themselves.
                 #[arg(long)]
-                resume: Option<std::path::PathBuf>,
+                resume: Option<PathBuf>,
             }
             let line = ["train", "--arch", "mamba2", "--text", "Cargo.toml"];
             <Line as clap::Parser>::parse_from(line.iter().chain(exits)).flags
