@@ -7,18 +7,18 @@ use dynamax_kernels::Isa;
 
 use crate::arena::{Arena, Line, bytes_mut};
 use crate::crew::Worker;
-use crate::device::Device;
 use crate::error::{ExitError, StepError};
 use crate::exits::{ByScore, Decide, ExitSettings, Outcome, PENDING_MAX, Probed, Said};
 use crate::model::Model;
-use crate::team::Team;
 
+mod crew;
 mod pass;
 mod progress;
 mod round;
 mod said;
 mod share;
 
+pub use crew::Crew;
 use pass::{Pass, Verdict, settled};
 use progress::Progress;
 use round::Round;
@@ -27,67 +27,6 @@ use share::Shares;
 
 /// Weights, in bytes, that one thread reads in a few milliseconds.
 const SMALL_WEIGHTS: u64 = 32 << 20;
-
-/// How a step is run: alone, or by a team of threads.
-#[derive(Clone, Copy, Debug)]
-pub enum Crew<'t> {
-    /// On the caller's thread.
-    Alone,
-    /// On all threads of a team.
-    Team(&'t Team),
-    /// By a device, which has states and activations of its own.
-    Device(&'t dyn Device),
-}
-
-impl<'t> Crew<'t> {
-    /// Threads that work.
-    #[must_use]
-    pub fn threads(&self) -> usize {
-        match self {
-            Self::Alone => 1,
-            Self::Team(team) => team.threads(),
-            Self::Device(device) => device.threads(),
-        }
-    }
-
-    /// [`Line`]s that a decoder's memory needs: a device has the rest, and what it said is copied here.
-    #[must_use]
-    pub fn memory_lines(&self, model: &Model<'_>) -> usize {
-        match self {
-            Self::Alone | Self::Team(_) => model.memory_lines(),
-            Self::Device(_) => {
-                (model.vocab_size() as usize * size_of::<f32>()).div_ceil(Line::BYTES)
-            }
-        }
-    }
-
-    fn device(&self) -> Option<&'t dyn Device> {
-        match self {
-            Self::Device(device) => Some(*device),
-            Self::Alone | Self::Team(_) => None,
-        }
-    }
-
-    /// Runs a token: alone, where that is faster. See [`Team::token`].
-    fn token(
-        &self,
-        is_small: bool,
-        work: impl Fn(Worker<'_>) + Sync,
-        share: impl FnOnce() -> Option<f32>,
-    ) {
-        match self {
-            Self::Alone | Self::Device(_) => work(Worker::ALONE),
-            Self::Team(team) => team.token(is_small, work, share),
-        }
-    }
-
-    fn run(&self, work: impl Fn(Worker<'_>) + Sync) {
-        match self {
-            Self::Alone | Self::Device(_) => work(Worker::ALONE),
-            Self::Team(team) => team.run(work),
-        }
-    }
-}
 
 /// A sequence in progress: a model, the block of memory with its state, and how far it is.
 ///

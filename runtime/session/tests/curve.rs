@@ -138,8 +138,14 @@ fn row(joules: impl Fn() -> Box<dyn Joules>) -> Vec<Point> {
     let session = Session::open(&source, &options).unwrap();
     let full = decode(&session, Microjoules(1_000_000_000), &mut *joules()).uj;
     let budget = |share: &f64| Microjoules((share * full) as u64);
-    let points: Vec<_> =
-        SHARES.iter().map(|share| decode(&session, budget(share), &mut *joules())).collect();
+    let run = || SHARES.map(|share| decode(&session, budget(&share), &mut *joules()));
+    let mut points = Vec::from(run());
+    // The wall's clock also shows what else the machine does: of three runs, the least.
+    for again in [run(), run()] {
+        for (point, again) in points.iter_mut().zip(again) {
+            point.step = point.step.min(again.step);
+        }
+    }
     for (point, share) in points.iter().zip(SHARES) {
         assert!(point.uj <= 1.01 * share * full, "{share} of {full} uJ is kept: {point:?}");
     }

@@ -173,7 +173,7 @@ fn slow_profile() -> String {
     let hash = image(&demo("mamba2.dmx")).hash;
     let row = "[1e6, 1e6, 1e6, 1e6, 1e6, 1e6, 1e6, 1e6]";
     let segment = format!(
-        "[[segment]]\nfirst_row_us = {row}\nfirst_row_uj = {row}\nmore_row = [1.0, 1.0]\nprobe = [1.0, 1.0]\n\
+        "[[segment]]\nfirst_row_us = {row}\nfirst_row_uj = {row}\nmore_rows_us = [1, 3, 7, 15]\nmore_rows_uj = [1, 3, 7, 15]\nprobe = [1.0, 1.0]\n\
          us_95 = [1e6, 1e6]\nuj_95 = [1e6, 1e6]\n"
     );
     let head = format!(
