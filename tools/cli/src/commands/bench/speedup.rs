@@ -25,12 +25,15 @@ pub(super) fn full_depth_s(
 
 /// Time of `tokens` tokens at full depth as a multiple of that of the steps that made them.
 pub(super) fn modelled(model: &CostModel, steps: &[Outcome], tokens: f64, context: u32) -> f64 {
-    let bucket = context_bucket(context);
+    let (bucket, last) = (context_bucket(context), model.count() as u16 - 1);
     let (mut waiting, mut us) = (vec![0_u32; model.count()], 0.0);
+    // With exits off, none is asked.
+    let full = Outcome { segment: last, reach: last, ..Outcome::default() };
+    let full_us = step_us(model, &full, &mut waiting, bucket);
     for step in steps {
         us += f64::from(step_us(model, step, &mut waiting, bucket));
     }
-    tokens * f64::from(model.full(bucket).us) / us
+    tokens * f64::from(full_us) / us
 }
 
 /// Time of a step: its own row, with the rows that waited before each segment, and heads for those that are compared. What waits
@@ -77,9 +80,9 @@ mod tests {
         let ends =
             Outcome { segment: 1, reach: 1, caught_up: 2, revealed: 2, ..Outcome::default() };
         let steps = [draft, draft, ends];
-        // Twice 121, then 100, 100 + 2·10, a head and two more; three tokens of 221 each.
+        // Twice 121, then 100, 100 + 2·10, a head and two more; three tokens of 220 each.
         let found = modelled(&model(), &steps, 3.0, 10);
-        assert!((found - 663.0 / (242.0 + 220.0 + 24.0)).abs() < 1e-3, "{found}");
+        assert!((found - 660.0 / (242.0 + 220.0 + 24.0)).abs() < 1e-3, "{found}");
         // Nothing waits for the next.
         let found = modelled(&model(), &[draft, ends, ends], 3.0, 10);
         let second = Outcome { revealed: 0, ..ends };
@@ -91,6 +94,6 @@ mod tests {
         let round = Outcome { segment: 1, reach: 1, drafts: 4, ..Outcome::default() };
         // 100 + 40, twice, and a head with four more of 2.
         let found = modelled(&model(), &[round], 5.0, 10);
-        assert!((found - 1105.0 / 308.0).abs() < 1e-3, "{found}");
+        assert!((found - 1100.0 / 308.0).abs() < 1e-3, "{found}");
     }
 }
