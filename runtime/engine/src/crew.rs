@@ -109,10 +109,9 @@ impl<'c> Worker<'c> {
         start(self.index)..start(self.index + 1)
     }
 
-    /// The next piece of `total` units of equal work, a multiple of `least` except at the end; none when all are taken. Who is faster
-    /// takes more. One piece of work between two meetings can be handed out so.
-    #[must_use]
-    pub fn take(&self, total: usize, least: usize) -> Option<Range<usize>> {
+    /// The next piece of `total` units of equal work, a multiple of `least` except at the end; none when all are taken, or for a worker
+    /// without others. Who is faster takes more. One piece of work between two meetings can be handed out so.
+    pub(crate) fn take(&self, total: usize, least: usize) -> Option<Range<usize>> {
         self.barrier.and_then(|barrier| barrier.queue.take(total, least, self.count))
     }
 

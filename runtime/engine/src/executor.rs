@@ -168,8 +168,7 @@ impl Step<'_> {
     /// has an equal share.
     fn take_panels(&self, ops: Range<usize>, input: Input<'_>, worker: Worker<'_>) {
         let matrices = ops.clone().map(|step| self.linear(step).0);
-        let bytes: usize =
-            matrices.clone().map(|matrix| matrix.panels() * matrix.panel_bytes()).sum();
+        let bytes: usize = matrices.clone().map(|matrix| matrix.bytes()).sum();
         if worker.is_alone() || bytes < TAKEN_BYTES {
             return self.share_panels(ops, input, worker);
         }

@@ -129,10 +129,15 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Bytes from one panel to the next.
+    /// Bytes of all panels.
     #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.panels() * self.panel_bytes
+    }
+
+    /// Bytes from one panel to the next.
     #[inline(always)]
-    pub fn panel_bytes(&self) -> usize {
+    pub(crate) fn panel_bytes(&self) -> usize {
         self.panel_bytes
     }
 

@@ -15,10 +15,7 @@ impl Shares {
         let program = model.program();
         let bytes = |ops: Range<usize>| {
             ops.map(|op| match program.ops[op] {
-                Op::Linear { weight, .. } => {
-                    let matrix = model.matrix(weight);
-                    matrix.panels() * matrix.panel_bytes()
-                }
+                Op::Linear { weight, .. } => model.matrix(weight).bytes(),
                 _ => 0,
             })
             .sum::<usize>() as f32
