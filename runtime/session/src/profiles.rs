@@ -22,7 +22,7 @@ pub fn read(path: &Path, bundle: Hash, backend: &str) -> Result<Profile> {
     let shown = path.display();
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{shown}: cannot be read as a profile"))?;
-    let profile = Profile::from_text(&shown.to_string(), &text)?;
+    let profile = parse(&shown.to_string(), &text)?;
     let hash = bundle.to_string();
     ensure!(
         profile.bundle == hash,
@@ -54,8 +54,14 @@ pub fn beside(
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         read => read.with_context(|| format!("{shown}: cannot be read as a profile"))?,
     };
-    let profile = Profile::from_text(&shown, &text)?;
+    let profile = parse(&shown, &text)?;
     let is_of_this =
         profile.bundle == hash.to_string() && profile.board == board && profile.backend == backend;
     Ok(is_of_this.then_some(profile))
+}
+
+/// Profiles change with what is measured: one that another version wrote must be made anew.
+fn parse(shown: &str, text: &str) -> Result<Profile> {
+    Profile::from_text(shown, text)
+        .context("no profile that this version reads: measure again with dynamax profile")
 }
