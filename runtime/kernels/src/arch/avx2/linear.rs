@@ -7,6 +7,7 @@
 //!   −128, whose sign cannot change; quantized rows never hold it.
 
 use core::arch::x86_64::*;
+use core::ops::Range;
 
 use super::Avx2;
 use crate::arch::ahead::Ahead;
@@ -70,31 +71,48 @@ fn q8<const P: usize, const R: usize>(
 ) {
     let (panels, x) = (tile.panels.map(|panel| panel.cut(x[0].len())), cut(x));
     let mut ahead = Ahead::new(P, x[0].len(), 512, tile.panel_bytes);
-    let ones = _mm256_set1_epi16(1);
     let mut sums = load_sums(acc);
-    for block in 0..x[0].len() {
-        ahead.step(block);
-        let x = at(&x, block);
-        for p in 0..P {
-            let (scales, quants) = (&panels[p].scales[block], &panels[p].quants[block]);
-            ahead.ask(scales, quants);
-            for half in 0..2 {
-                let mut dots = [_mm256_setzero_si256(); R];
-                for group in 0..8 {
-                    let weights = load(bytemuck::cast_ref(&quants[group]), half);
-                    let magnitudes = _mm256_abs_epi8(weights);
-                    for r in 0..R {
-                        let word = _mm256_set1_epi32(x[r].words[group]);
-                        let signed = _mm256_sign_epi8(word, weights);
-                        let pairs = _mm256_maddubs_epi16(magnitudes, signed);
-                        dots[r] = _mm256_add_epi32(dots[r], _mm256_madd_epi16(pairs, ones));
-                    }
+    for halves in passes(R) {
+        for block in 0..x[0].len() {
+            let x = at(&x, block);
+            if halves.start == 0 {
+                ahead.step(block);
+            }
+            for p in 0..P {
+                let (scales, quants) = (&panels[p].scales[block], &panels[p].quants[block]);
+                if halves.start == 0 {
+                    ahead.ask(scales, quants);
                 }
-                add_block(&mut sums[p], half, dots, widen(scales, half), x);
+                for half in halves.clone() {
+                    add_block(&mut sums[p], half, q8_dots(quants, half, x), widen(scales, half), x);
+                }
             }
         }
     }
     store_sums(sums, acc);
+}
+
+/// Integer sums of half a panel's block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn q8_dots<const R: usize>(
+    quants: &[[i8; 64]; 8],
+    half: usize,
+    x: [&QuantizedBlock; R],
+) -> [__m256i; R] {
+    let ones = _mm256_set1_epi16(1);
+    let mut dots = [_mm256_setzero_si256(); R];
+    for group in 0..8 {
+        let weights = load(bytemuck::cast_ref(&quants[group]), half);
+        let magnitudes = _mm256_abs_epi8(weights);
+        for r in 0..R {
+            let word = _mm256_set1_epi32(x[r].words[group]);
+            let signed = _mm256_sign_epi8(word, weights);
+            let pairs = _mm256_maddubs_epi16(magnitudes, signed);
+            dots[r] = _mm256_add_epi32(dots[r], _mm256_madd_epi16(pairs, ones));
+        }
+    }
+    dots
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -105,38 +123,63 @@ fn q4<const P: usize, const R: usize>(
 ) {
     let (panels, x) = (tile.panels.map(|panel| panel.cut(x[0].len())), cut(x));
     let mut ahead = Ahead::new(P, x[0].len(), 256, tile.panel_bytes);
-    let (ones, low) = (_mm256_set1_epi16(1), _mm256_set1_epi8(15));
     let mut sums = load_sums(acc);
-    for block in 0..x[0].len() {
-        ahead.step(block);
-        let x = at(&x, block);
-        for p in 0..P {
-            let (scales, quants) = (&panels[p].scales[block], &panels[p].quants[block]);
-            ahead.ask(scales, quants);
-            for half in 0..2 {
-                let mut pairs = [_mm256_setzero_si256(); R];
-                for group in 0..4 {
-                    let nibbles = load(&quants[group], half);
-                    let first = _mm256_and_si256(nibbles, low);
-                    let second = _mm256_and_si256(_mm256_srli_epi16::<4>(nibbles), low);
-                    for r in 0..R {
-                        let words = &x[r].words;
-                        let word = _mm256_set1_epi32(words[group]);
-                        pairs[r] = _mm256_add_epi16(pairs[r], _mm256_maddubs_epi16(first, word));
-                        let word = _mm256_set1_epi32(words[group + 4]);
-                        pairs[r] = _mm256_add_epi16(pairs[r], _mm256_maddubs_epi16(second, word));
-                    }
+    for halves in passes(R) {
+        for block in 0..x[0].len() {
+            let x = at(&x, block);
+            if halves.start == 0 {
+                ahead.step(block);
+            }
+            for p in 0..P {
+                let (scales, quants) = (&panels[p].scales[block], &panels[p].quants[block]);
+                if halves.start == 0 {
+                    ahead.ask(scales, quants);
                 }
-                let mut dots = [_mm256_setzero_si256(); R];
-                for r in 0..R {
-                    let offset = _mm256_slli_epi32::<3>(_mm256_set1_epi32(x[r].minus_sum));
-                    dots[r] = _mm256_add_epi32(offset, _mm256_madd_epi16(pairs[r], ones));
+                for half in halves.clone() {
+                    add_block(&mut sums[p], half, q4_dots(quants, half, x), widen(scales, half), x);
                 }
-                add_block(&mut sums[p], half, dots, widen(scales, half), x);
             }
         }
     }
     store_sums(sums, acc);
+}
+
+/// Integer sums of half a panel's block.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn q4_dots<const R: usize>(
+    quants: &[[u8; 64]; 4],
+    half: usize,
+    x: [&QuantizedBlock; R],
+) -> [__m256i; R] {
+    let (ones, low) = (_mm256_set1_epi16(1), _mm256_set1_epi8(15));
+    let mut pairs = [_mm256_setzero_si256(); R];
+    for group in 0..4 {
+        let nibbles = load(&quants[group], half);
+        let first = _mm256_and_si256(nibbles, low);
+        let second = _mm256_and_si256(_mm256_srli_epi16::<4>(nibbles), low);
+        for r in 0..R {
+            let words = &x[r].words;
+            let word = _mm256_set1_epi32(words[group]);
+            pairs[r] = _mm256_add_epi16(pairs[r], _mm256_maddubs_epi16(first, word));
+            let word = _mm256_set1_epi32(words[group + 4]);
+            pairs[r] = _mm256_add_epi16(pairs[r], _mm256_maddubs_epi16(second, word));
+        }
+    }
+    let mut dots = [_mm256_setzero_si256(); R];
+    for r in 0..R {
+        let offset = _mm256_slli_epi32::<3>(_mm256_set1_epi32(x[r].minus_sum));
+        dots[r] = _mm256_add_epi32(offset, _mm256_madd_epi16(pairs[r], ones));
+    }
+    dots
+}
+
+/// Halves of a panel that are gone through together. Few rows read a panel once, as it comes from memory. More would need more registers
+/// than there are: sums of both halves, and what the compiler keeps of one half's inputs for the other.
+#[inline(always)]
+fn passes(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    let together = if rows > 2 { 1 } else { 2 };
+    (0..2).step_by(together).map(move |half| half..half + together)
 }
 
 /// `sums += dots · (w_scale · x_scale)`.
