@@ -140,6 +140,9 @@ pub(crate) trait Kernels: Copy {
     /// Quantized rows at once that the registers hold, at most 8.
     const ROWS: usize;
 
+    /// The same where weights are q4, whose unpacking takes registers, too.
+    const Q4_ROWS: usize = Self::ROWS;
+
     /// Rows at once for f32 and f16. More than 4 are slower everywhere: compilers spill them.
     const FLOAT_ROWS: usize = 4;
 

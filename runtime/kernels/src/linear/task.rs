@@ -39,7 +39,8 @@ impl Task<'_> {
 
     fn quantized<K: Kernels>(&self, kernels: K, x: QuantizedRows<'_>, out: &mut ColumnsMut<'_>) {
         let blocks = self.weight.d_in().div_ceil(BLOCK);
-        let few = x.len() <= K::ROWS;
+        let most_rows = if self.weight.format() == Format::Q4 { K::Q4_ROWS } else { K::ROWS };
+        let few = x.len() <= most_rows;
         let (most_blocks, most_panels) =
             if few { (blocks, self.panels.len()) } else { (SLAB_BLOCKS, SLAB_PANELS) };
         let mut first = 0;
@@ -47,7 +48,7 @@ impl Task<'_> {
         loop {
             let blocks = first..blocks.min(first + most_blocks);
             for panels in pieces(self.panels.clone(), most_panels) {
-                for_each_group(x.len(), K::ROWS, |row, rows| {
+                for_each_group(x.len(), most_rows, |row, rows| {
                     let slab = Slab { x, row, panels: panels.clone(), blocks: blocks.clone() };
                     match rows {
                         1 => self.slab::<K, 1>(kernels, slab, out),

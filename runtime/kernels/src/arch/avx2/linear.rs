@@ -18,6 +18,7 @@ use crate::matrix::{Q4Panel, Q8Panel};
 
 impl Kernels for Avx2 {
     const ROWS: usize = 4;
+    const Q4_ROWS: usize = 3;
 
     fn f32<const R: usize>(self, panel: &[[f32; PANEL]], x: [&[f32]; R]) -> [Sums; R] {
         // SAFETY: `self` proves that this machine has the instructions.
