@@ -19,6 +19,11 @@ fn settings(drafts: u32) -> Settings {
     Settings { head_rows: drafts + 1, drafts, ..Settings::new(CONTEXT, 8) }
 }
 
+/// The same where states go ahead with drafts, and where they go over the log again.
+fn both_settings(drafts: u32) -> [Settings; 2] {
+    [u64::MAX, 0].map(|most_ahead| Settings { most_ahead, ..settings(drafts) })
+}
+
 fn with_decoder<R>(
     model: &Hybrid,
     settings: Settings,
@@ -150,7 +155,7 @@ fn verified_answers_are_those_of_full_depth_bit_for_bit() {
     for (index, model) in models.iter().enumerate() {
         let expected = full_depth(model);
         for (isa, crew) in &ways {
-            for drafts in [1, 2, MOST_DRAFTS] {
+            for settings in [1, 2, MOST_DRAFTS].into_iter().flat_map(both_settings) {
                 for (leaves, right, guessed) in [
                     (100, 100, 0),
                     (60, 70, 0),
@@ -161,14 +166,14 @@ fn verified_answers_are_those_of_full_depth_bit_for_bit() {
                     (100, 70, 50),
                     (50, 0, 50),
                 ] {
-                    let way = Way { leaves, right, guessed, drafts };
+                    let way = Way { leaves, right, guessed, drafts: settings.drafts };
                     let what = format!(
-                        "model {index}, {isa:?}, {} threads, {drafts} drafts, {leaves} % leave, {right} % right, \
+                        "model {index}, {isa:?}, {} threads, {settings:?}, {leaves} % leave, {right} % right, \
                          {guessed} % guessed",
                         crew.threads()
                     );
                     let (found, accepted, drafted) =
-                        with_decoder(model, settings(drafts), (*isa, *crew), |decoder| {
+                        with_decoder(model, settings, (*isa, *crew), |decoder| {
                             in_rounds(decoder, &expected, &way)
                         });
                     assert_same(&found, &expected, &what);
@@ -202,9 +207,11 @@ fn compare_demos(prompts: u64, ways: &[(Isa, Crew<'_>)]) {
         let expected: Vec<Vec<u32>> = with_decoder(model, settings(drafts), ways[0], |decoder| {
             (0..prompts).map(|seed| greedy(decoder, seed)).collect()
         });
-        for way in ways {
+        let [ahead, again] = both_settings(drafts);
+        let ways = ways.iter().map(|way| (way, ahead)).chain([(&ways[0], again)]);
+        for (way, settings) in ways {
             let (mut wrong, mut right) = (0, 0);
-            with_decoder(model, settings(drafts), *way, |decoder| {
+            with_decoder(model, settings, *way, |decoder| {
                 let exits = ExitSettings { drafts: true, ..ExitSettings::default() };
                 decoder.use_exits(Some(exits)).expect("can draft");
                 for (seed, expected) in (0..).zip(&expected) {
@@ -311,8 +318,8 @@ fn a_state_that_went_over_a_wrong_draft_answers_otherwise() {
 fn drafts_that_nobody_accepts_are_forgotten_by_whatever_is_fed_next() {
     let model = hybrid(DType::Q4, DType::F16);
     let expected = full_depth(&model);
-    let run = |between: fn(&mut Decoder<'_>)| {
-        with_decoder(&model, settings(4), (Isa::detect(), Crew::Alone), |decoder| {
+    let run = |settings: Settings, between: fn(&mut Decoder<'_>)| {
+        with_decoder(&model, settings, (Isa::detect(), Crew::Alone), |decoder| {
             let exits = ExitSettings { drafts: true, ..ExitSettings::default() };
             decoder.use_exits(Some(exits)).expect("can draft");
             decoder.feed(&PROMPT).expect("accepted");
@@ -332,7 +339,9 @@ fn drafts_that_nobody_accepts_are_forgotten_by_whatever_is_fed_next() {
         },
     ];
     for (index, way) in ways.into_iter().enumerate() {
-        assert!(run(way) == expected[1].1, "way {index}");
+        for settings in both_settings(4) {
+            assert!(run(settings, way) == expected[1].1, "way {index}, {settings:?}");
+        }
     }
 }
 

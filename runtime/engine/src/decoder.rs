@@ -43,6 +43,8 @@ pub struct Decoder<'m> {
     shares: Shares,
     /// Rows that are drafts, or were.
     round: Option<Round>,
+    /// States that have two places are in the second one.
+    swapped: bool,
     /// Where the newest logits are: the tensor, and its row.
     said: (TensorId, usize),
     /// What of them has been looked at already.
@@ -73,6 +75,7 @@ impl<'m> Decoder<'m> {
             exits: None,
             progress: Progress::default(),
             round: None,
+            swapped: false,
             said: (model.program().logits, 0),
             heard: Heard::default(),
             waiting: [0; PENDING_MAX as usize + 1],
@@ -120,6 +123,7 @@ impl<'m> Decoder<'m> {
         }
         self.progress = Progress::default();
         self.round = None;
+        self.swapped = false;
         self.say(self.model.program().logits, 0);
     }
 
@@ -397,8 +401,9 @@ impl<'m> Decoder<'m> {
     fn pass<'s>(&'s mut self, tokens: &'s [u32]) -> Pass<'s> {
         let (model, isa, progress, exits) = (self.model, self.isa, self.progress, self.exits);
         let round = self.round.map(|round| round.start);
+        let swapped = self.swapped;
         let (arena, device) = (Arena::new(self.memory), self.crew.device());
-        Pass { model, arena, isa, tokens, progress, exits, round, device }
+        Pass { model, arena, isa, tokens, progress, exits, round, swapped, device }
     }
 
     /// Checks tokens before anything is changed.

@@ -54,6 +54,8 @@ pub(crate) struct Step<'m> {
     pub(crate) stream: Option<TensorId>,
     /// Rows may be drafts, and are logged.
     pub(crate) log: Option<Log>,
+    /// States that have two places are in the second one.
+    pub(crate) swapped: bool,
     /// Runs the operators in place of the crew.
     pub(crate) device: Option<&'m dyn Device>,
 }
@@ -103,6 +105,11 @@ impl Step<'_> {
     fn grid(&self, id: TensorId) -> Grid {
         let id = self.stream.filter(|_| self.model.is_stream(id)).unwrap_or(id);
         let mut grid = self.model.grid(id);
+        if self.swapped
+            && let Some(offset) = self.model.ahead(id)
+        {
+            grid.offset = offset;
+        }
         if let Some(log) = self.log
             && let Some(offset) = self.model.log(id)
         {
@@ -286,7 +293,7 @@ impl Step<'_> {
             return;
         }
         let conv = CausalConv {
-            x: self.history(x).columns(channels.clone()),
+            x: self.history(x, self.drafts()).columns(channels.clone()),
             weight: self.plain(weight).columns(channels.clone()),
             bias: bias.map(|bias| &self.model.numbers(bias)[channels.clone()]),
             activation: match activation {
@@ -305,15 +312,23 @@ impl Step<'_> {
         if channels.is_empty() {
             return;
         }
+        let before = self.replayed(state);
         let scan = SelectiveScan {
-            x: self.history(x).columns(channels.clone()),
-            dt: self.history(dt).columns(channels.clone()),
-            bc: self.history(bc),
+            x: self.history(x, before).columns(channels.clone()),
+            dt: self.history(dt, before).columns(channels.clone()),
+            bc: self.history(bc, before),
             a: self.plain(a).columns(channels.clone()),
             d: &self.model.numbers(d)[channels.clone()],
         };
+        let mut out = self.write_columns(out, channels.clone());
+        let ahead = self.ahead(state).map(|(log, at)| (log.goes_ahead(self.rows), at));
+        let rows = 0..self.model.planned_rows(state);
         let mut state = self.write_columns(state, channels.clone());
-        let mut out = self.write_columns(out, channels);
+        if let Some((how, at)) = ahead {
+            // SAFETY: a state of the current operator, and the channels are in this worker's share.
+            let mut ahead = unsafe { self.arena.columns_mut(at, rows, channels) };
+            return self.isa.selective_scan_ahead(&scan, how, &mut state, &mut ahead, &mut out);
+        }
         self.isa.selective_scan_span(&scan, self.span(), &mut state, &mut out);
     }
 
@@ -341,18 +356,27 @@ impl Step<'_> {
             return;
         }
         let head_dim = self.grid(out).width / n_heads;
+        let before = self.replayed(state);
         let scan = StateSpaceDual {
-            xbc: self.history(xbc),
-            dt: self.history(dt),
+            xbc: self.history(xbc, before),
+            dt: self.history(dt, before),
             dt_bias: self.model.numbers(dt_bias),
             a: self.model.numbers(a),
             d: self.model.numbers(d),
             shape: SsdShape { n_heads, n_groups, d_state, head_dim, dt_min, dt_max },
         };
         let rows = heads.start * d_state..heads.end * d_state;
+        let ahead = self.ahead(state).map(|(log, at)| (log.goes_ahead(self.rows), at));
         // SAFETY: a state of the current operator, and the heads are in this worker's share.
-        let mut state = unsafe { self.arena.columns_mut(self.grid(state), rows, 0..head_dim) };
+        let view = |at| unsafe { self.arena.columns_mut(at, rows.clone(), 0..head_dim) };
+        let mut state = view(self.grid(state));
         let mut out = self.write_columns(out, heads.start * head_dim..heads.end * head_dim);
+        if let Some((how, at)) = ahead {
+            let mut ahead = view(at);
+            return self
+                .isa
+                .state_space_dual_ahead(&scan, how, heads, &mut state, &mut ahead, &mut out);
+        }
         self.isa.state_space_dual_span(&scan, self.span(), heads, &mut state, &mut out);
     }
 

@@ -42,13 +42,19 @@ pub struct Settings {
     pub head_rows: u32,
     /// Drafts that may wait to be verified: what recurrences read of them is logged. 0: none.
     pub drafts: u32,
+    /// Bytes of the states of scans, all together, up to which each has a second place, where drafts go ahead of it. Larger ones are gone over
+    /// again.
+    pub most_ahead: u64,
 }
+
+/// States that lie in caches: going over one takes longer than reading it.
+const MOST_AHEAD: u64 = 4 << 20;
 
 impl Settings {
     /// Plans for logits of one row at a time.
     #[must_use]
     pub const fn new(context: u32, max_rows: u32) -> Self {
-        Self { context, max_rows, head_rows: 1, drafts: 0 }
+        Self { context, max_rows, head_rows: 1, drafts: 0, most_ahead: MOST_AHEAD }
     }
 
     /// The same with so many drafts, or as many as a chunk holds, and their logits.
@@ -64,7 +70,7 @@ impl Settings {
         let max_rows = self.max_rows.min(context.max(1));
         let most_drafts = max_rows - 1;
         let (head_rows, drafts) = (self.head_rows.min(max_rows), self.drafts.min(most_drafts));
-        Self { context, max_rows, head_rows, drafts }
+        Self { context, max_rows, head_rows, drafts, ..self }
     }
 }
 
@@ -75,7 +81,7 @@ pub struct Sizes {
     pub weights_bytes: u64,
     /// Caches and recurrent states.
     pub state_bytes: u64,
-    /// What recurrences read of drafts.
+    /// What recurrences read of drafts, and small states that go ahead with them.
     pub log_bytes: u64,
     /// Activations and scratch, as placed.
     pub arena_bytes: u64,
@@ -114,6 +120,8 @@ pub struct Slot<'b> {
     pub(crate) read_phase: u32,
     /// Of an activation that a recurrence reads: where its rows are while they are drafts.
     pub(crate) log: Option<u64>,
+    /// Of the state of a scan: its second place, where drafts go ahead.
+    pub(crate) ahead: Option<u64>,
     /// Of an operator: it leads to a state. Of a tensor: it is the residual stream.
     pub(crate) mark: Mark,
 }
@@ -128,6 +136,7 @@ impl Slot<'_> {
         phase: 0,
         read_phase: 0,
         log: None,
+        ahead: None,
         mark: Mark::NONE,
     };
 
@@ -195,7 +204,9 @@ pub fn plan(
         }
     }
     if settings.drafts > 0 {
-        sizes.log_bytes = log::place(program, settings, sizes.state_bytes, storage.slots)?;
+        let (start, slots) = (sizes.state_bytes, &mut *storage.slots);
+        let rows = log::place(program, settings, start, slots)?;
+        sizes.log_bytes = rows + log::place_ahead(program, settings, start + rows, slots)?;
     }
     let count = list_buffers(program, settings, storage)?;
     for exit in program.exits {
@@ -217,7 +228,7 @@ pub fn plan(
 }
 
 fn validate(context_max: u32, settings: Settings) -> Result<(), LoadError> {
-    let Settings { context, max_rows, head_rows, drafts } = settings;
+    let Settings { context, max_rows, head_rows, drafts, .. } = settings;
     if context == 0 || context > context_max {
         return Err(LoadError::Context { found: context, max: context_max });
     }

@@ -85,6 +85,16 @@ impl<'m> Model<'m> {
         self.slot(id).log.map(|offset| offset as usize)
     }
 
+    /// The second place of the state of a scan, where drafts go ahead of it.
+    pub(crate) fn ahead(&self, id: TensorId) -> Option<usize> {
+        self.slot(id).ahead.map(|offset| offset as usize)
+    }
+
+    /// True if a scan's state has a second place: then all have.
+    pub(crate) fn goes_ahead(&self) -> bool {
+        self.slots.iter().any(|slot| slot.ahead.is_some())
+    }
+
     /// True if tokens can be drafted under this plan.
     pub(crate) fn can_draft(&self) -> bool {
         self.settings.drafts > 0 && memory::can_draft(&self.program)

@@ -20,13 +20,13 @@ use fading::{Fading, Line};
 use lookup::Lookups;
 
 /// Tokens without drafts before a trial.
-const PLAIN: u16 = 6;
+const PLAIN: u16 = 10;
 
 /// Tokens while drafting after which some without drafts are measured again, and how many.
 const REFRESH: (u16, u16) = (96, 3);
 
 /// Tokens without drafts that are not counted, because caches hold something else.
-const COLD: u16 = 1;
+const COLD: u16 = 2;
 
 /// Tokens of a trial.
 const TRIAL: u16 = 26;
@@ -133,8 +133,10 @@ pub struct Drafting {
     /// Tokens in rounds of drafts since the last without that were asked for, and how many of these are left.
     drafted: u16,
     refresh: u16,
-    /// Cost of a token that is not drafted.
+    /// Cost of a token that is not drafted: of each two in a row the lesser, because what disturbs one makes drafts look better.
     plain: Fading,
+    /// Cost of the newest of them.
+    plain_before: f32,
     /// Cost of rounds, by their tokens.
     rounds: Fading,
     line: Line,
@@ -155,6 +157,7 @@ impl Drafting {
             drafted: 0,
             refresh: 0,
             plain: Fading::default(),
+            plain_before: 0.0,
             rounds: Fading::default(),
             line: Line::default(),
             lookups: Lookups::NEW,
@@ -167,11 +170,7 @@ impl Drafting {
         self.lookups.pass(tokens);
         self.count(seen.from, tokens as u16);
         match seen.from {
-            Origin::Nobody => {
-                if self.streak > COLD {
-                    self.plain.add(seen.cost, tokens as f32);
-                }
-            }
+            Origin::Nobody => self.learn_plain(seen.cost),
             Origin::Exits => self.learn_round(seen, tokens),
             Origin::Lookup { matched } => self.learn_lookup(seen, matched),
         }
@@ -179,6 +178,13 @@ impl Drafting {
         if !matches!(seen.from, Origin::Lookup { .. }) {
             self.phase = self.next(seen.from, tokens as u16);
         }
+    }
+
+    fn learn_plain(&mut self, cost: f32) {
+        if self.streak > COLD {
+            self.plain.add(cost.min(self.plain_before), 1.0);
+        }
+        self.plain_before = cost;
     }
 
     fn learn_round(&mut self, seen: &RoundSeen, tokens: u32) {

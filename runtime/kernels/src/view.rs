@@ -177,6 +177,14 @@ impl<'a> ColumnsMut<'a> {
         unsafe { core::slice::from_raw_parts_mut(first, self.width) }
     }
 
+    /// The same view, as a value of its own: a compiler knows that nothing else changes where it is.
+    #[must_use]
+    #[inline(always)]
+    pub fn reborrow(&mut self) -> ColumnsMut<'_> {
+        let Self { first, len, width, stride, owner } = *self;
+        ColumnsMut { first, len, width, stride, owner }
+    }
+
     /// Splits into the columns before `column` and the others.
     ///
     /// # Panics

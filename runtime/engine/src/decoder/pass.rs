@@ -31,6 +31,8 @@ pub(super) struct Pass<'a> {
     pub(super) exits: Option<ExitSettings>,
     /// Where the round began whose rows are drafts.
     pub(super) round: Option<u32>,
+    /// States that have two places are in the second one.
+    pub(super) swapped: bool,
     pub(super) device: Option<&'a dyn Device>,
 }
 
@@ -162,14 +164,15 @@ impl<'a> Pass<'a> {
                 rows: (self.progress.passed(k) - start) as usize,
                 settles: false,
             }),
+            swapped: self.swapped,
             device: self.device,
         }
     }
 
-    /// Moves states over the first rows of a round, which were right.
-    pub(super) fn settle(&self, right: usize, worker: Worker<'_>) {
+    /// Moves states over the first rows of a round, which were right: those of scans not where they went ahead.
+    pub(super) fn settle(&self, right: usize, went_ahead: bool, worker: Worker<'_>) {
         let log = Some(Log { rows: right, settles: true });
-        Step { rows: 0, log, ..self.step(0) }.settle(worker);
+        Step { rows: 0, log, ..self.step(0) }.settle(went_ahead, worker);
     }
 
     fn exit(&self, k: usize) -> Option<&'a Exit> {

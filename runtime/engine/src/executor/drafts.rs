@@ -5,6 +5,7 @@ use dynamax_kernels::ops::Span;
 use dynamax_kernels::view::Rows;
 
 use super::Step;
+use crate::arena::Grid;
 use crate::crew::Worker;
 
 /// What was logged in a round of drafts before a step.
@@ -17,29 +18,48 @@ pub struct Log {
 }
 
 impl Step<'_> {
-    /// Moves all states over the drafts that were logged, which were right.
-    pub(crate) fn settle(&self, worker: Worker<'_>) {
+    /// Moves states over the drafts that were logged, which were right: those of scans not where they went ahead.
+    pub(crate) fn settle(&self, went_ahead: bool, worker: Worker<'_>) {
         if let Some(device) = self.device {
             return device.settle(&self.job());
         }
         for op in self.model.program().ops {
-            let is_recurrence = matches!(
-                op,
-                Op::CausalConv { .. } | Op::SelectiveScan { .. } | Op::StateSpaceDual { .. }
-            );
+            let settles = match op {
+                Op::CausalConv { .. } => true,
+                Op::SelectiveScan { .. } | Op::StateSpaceDual { .. } => !went_ahead,
+                _ => false,
+            };
             // Each reads the log and its own state: nobody waits for anybody.
-            if is_recurrence {
+            if settles {
                 self.by_columns(op, worker);
             }
         }
         worker.wait();
     }
 
-    /// Rows that a recurrence goes over: drafts that it has answered before, then those of this step.
-    pub(super) fn history(&self, id: TensorId) -> Rows<'_> {
-        let Some(log) = self.log else { return self.read(id) };
+    /// Drafts before this step.
+    pub(super) fn drafts(&self) -> usize {
+        self.log.map_or(0, Log::drafts)
+    }
+
+    /// Drafts before this step that a scan goes over again.
+    pub(super) fn replayed(&self, state: TensorId) -> usize {
+        if self.ahead(state).is_some() { 0 } else { self.drafts() }
+    }
+
+    /// Where the state of a scan goes ahead with drafts, if it does.
+    pub(super) fn ahead(&self, state: TensorId) -> Option<(Log, Grid)> {
+        let log = self.log.filter(|log| !log.settles)?;
+        let (here, there) = (self.model.grid(state), self.model.ahead(state)?);
+        Some((log, if self.swapped { here } else { Grid { offset: there, ..here } }))
+    }
+
+    /// Rows that a recurrence goes over: so many drafts before this step, then those of this step.
+    pub(super) fn history(&self, id: TensorId, before: usize) -> Rows<'_> {
+        if self.log.is_none() {
+            return self.read(id);
+        }
         let mut grid = self.grid(id);
-        let before = log.drafts();
         grid.offset -= before * grid.stride * size_of::<f32>();
         // SAFETY: inputs of the current operator, which nobody writes until the next barrier; rows of the log.
         #[expect(unsafe_code, reason = "takes a view of the log")]
@@ -59,6 +79,11 @@ impl Log {
     #[must_use]
     pub fn drafts(self) -> usize {
         self.rows.saturating_sub(1)
+    }
+
+    /// Rows of a step that the state of a scan keeps, and if those behind are the first that go ahead of it.
+    pub(super) fn goes_ahead(self, rows: usize) -> (usize, bool) {
+        (usize::from(self.rows == 0).min(rows), self.drafts() == 0)
     }
 
     /// What a recurrence answers and keeps of the drafts and the rows behind them.

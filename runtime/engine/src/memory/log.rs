@@ -3,6 +3,9 @@
 //! A state does not go over a draft before it is verified, so each step goes over the drafts before it once more. While
 //! tokens are drafted, the activations that recurrences read are therefore kept, each row behind the last, in place of
 //! their buffers in the arena: nothing is copied.
+//!
+//! Small states have a second place. What follows drafts is written there, and when all of them were right the two places change their
+//! names: nothing is gone over twice, unless some draft was wrong.
 
 use dynamax_bundle::{Kind, Op, Program, Rows, TensorId};
 use dynamax_kernels::ops::MOST_D_STATE;
@@ -38,6 +41,36 @@ pub(super) fn place(
         }
     }
     Ok(bytes)
+}
+
+/// Gives the state of every scan a second place, where drafts go ahead of it, if all of them are small; returns their bytes.
+pub(super) fn place_ahead(
+    program: &Program<'_>,
+    settings: Settings,
+    start: u64,
+    slots: &mut [Slot<'_>],
+) -> Result<u64, LoadError> {
+    let mut bytes = 0;
+    for id in program.ops.iter().filter_map(scanned) {
+        bytes += extent(program.tensor(id), settings)?.bytes;
+    }
+    if bytes > settings.most_ahead {
+        return Ok(0);
+    }
+    let mut next = start;
+    for id in program.ops.iter().filter_map(scanned) {
+        slots[id.index()].ahead = Some(next);
+        next += extent(program.tensor(id), settings)?.bytes;
+    }
+    Ok(bytes)
+}
+
+/// The state of a scan.
+fn scanned(op: &Op) -> Option<TensorId> {
+    match *op {
+        Op::SelectiveScan { state, .. } | Op::StateSpaceDual { state, .. } => Some(state),
+        _ => None,
+    }
 }
 
 /// True if a Program can go over drafts: what it logs is made anew for each row, and its states fit the kernels.

@@ -92,6 +92,40 @@ impl Isa {
         }
     }
 
+    /// Goes over rows of which `state` keeps the first `kept`. The others go `ahead` of it: from where it is then, or if nothing `begins`, on from
+    /// where rows before them went `ahead`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if shapes disagree.
+    pub fn selective_scan_ahead(
+        self,
+        op: &SelectiveScan<'_>,
+        (kept, begins): (usize, bool),
+        state: &mut ColumnsMut<'_>,
+        ahead: &mut ColumnsMut<'_>,
+        out: &mut ColumnsMut<'_>,
+    ) {
+        let (rows, channels, d_state) = (op.x.len(), op.x.width(), state.len());
+        let span = Span::all(rows);
+        check(op, Span { replayed: 0, kept }, state, out);
+        check(op, span, ahead, out);
+        self.run(
+            #[inline(always)]
+            || {
+                for first in (0..channels).step_by(BLOCK) {
+                    let block = first..(first + BLOCK).min(channels);
+                    scan_rows(op, span, 0..kept, state, out, block.clone());
+                    for n in 0..if begins { d_state } else { 0 } {
+                        ahead.row_mut(n)[block.clone()]
+                            .copy_from_slice(&state.row(n)[block.clone()]);
+                    }
+                    scan_rows(op, span, kept..rows, ahead, out, block);
+                }
+            },
+        );
+    }
+
     /// Goes over the rows that are not kept.
     #[inline(never)]
     fn scan_drafts(

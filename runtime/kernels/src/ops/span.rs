@@ -43,6 +43,7 @@ const TILE: usize = 4096;
 pub const MOST_D_STATE: usize = TILE / LANES;
 
 /// A copy of some columns of a state.
+#[repr(align(64))]
 pub(super) struct Tile([f32; TILE]);
 
 impl Tile {

@@ -114,6 +114,51 @@ impl Isa {
         }
     }
 
+    /// Goes over rows of which `state` keeps the first `kept`. The others go `ahead` of it: from where it is then, or if nothing `begins`, on from
+    /// where rows before them went `ahead`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if shapes disagree.
+    #[expect(clippy::too_many_arguments, reason = "two states")]
+    pub fn state_space_dual_ahead(
+        self,
+        op: &StateSpaceDual<'_>,
+        (kept, begins): (usize, bool),
+        heads: Range<usize>,
+        state: &mut ColumnsMut<'_>,
+        ahead: &mut ColumnsMut<'_>,
+        out: &mut ColumnsMut<'_>,
+    ) {
+        let rows = op.xbc.len();
+        check(op, Span { replayed: 0, kept }, &heads, state, out);
+        check(op, Span::all(rows), &heads, ahead, out);
+        let SsdShape { d_state, head_dim, .. } = op.shape;
+        self.run(
+            #[inline(always)]
+            || {
+                for (index, head) in heads.enumerate() {
+                    let (first, columns) =
+                        (index * d_state, index * head_dim..(index + 1) * head_dim);
+                    for chunk in chunks(0..rows) {
+                        let steps = Steps::new(op, head, chunk.clone());
+                        for row in chunk {
+                            let token = Token::new(op, head, row, &steps);
+                            let out = &mut out.row_mut(row)[columns.clone()];
+                            if row < kept {
+                                token.advance(state, first, Some(out));
+                            } else if row == kept && begins {
+                                token.go_ahead(state, ahead, first, out);
+                            } else {
+                                token.advance(ahead, first, Some(out));
+                            }
+                        }
+                    }
+                }
+            },
+        );
+    }
+
     /// Goes over the rows that are not kept.
     #[inline(never)]
     fn dual_drafts(
@@ -251,29 +296,44 @@ impl<'a> Token<'a> {
     #[inline(always)]
     fn advance(&self, state: &mut ColumnsMut<'_>, first: usize, out: Option<&mut [f32]>) {
         match out {
-            Some(out) => self.advance_all::<true>(state, first, out),
-            None => self.advance_all::<false>(state, first, &mut []),
+            Some(out) => self.advance_all::<true>(None, state, first, out),
+            None => self.advance_all::<false>(None, state, first, &mut []),
         }
     }
 
+    /// Writes to `ahead` what would follow `state`, from row `first` on, and answers.
+    #[inline(always)]
+    fn go_ahead(
+        &self,
+        state: &ColumnsMut<'_>,
+        ahead: &mut ColumnsMut<'_>,
+        first: usize,
+        out: &mut [f32],
+    ) {
+        self.advance_all::<true>(Some(state), ahead, first, out);
+    }
+
+    /// Advances all channels of `state`, as if it were like `from` before.
     #[inline(always)]
     fn advance_all<const ANSWERS: bool>(
         &self,
+        from: Option<&ColumnsMut<'_>>,
         state: &mut ColumnsMut<'_>,
         first: usize,
         out: &mut [f32],
     ) {
+        let state = &mut state.reborrow();
         let (mut at, end) = (0, self.x.len());
         while at + 4 * LANES <= end {
-            self.advance_lanes::<4, ANSWERS>(state, first, at, out);
+            self.advance_lanes::<4, ANSWERS>(from, state, first, at, out);
             at += 4 * LANES;
         }
         while at + LANES <= end {
-            self.advance_lanes::<1, ANSWERS>(state, first, at, out);
+            self.advance_lanes::<1, ANSWERS>(from, state, first, at, out);
             at += LANES;
         }
         if at < end {
-            self.advance_part::<ANSWERS>(state, first, at, out);
+            self.advance_part::<ANSWERS>(from, state, first, at, out);
         }
     }
 
@@ -281,6 +341,7 @@ impl<'a> Token<'a> {
     #[inline(always)]
     fn advance_lanes<const P: usize, const ANSWERS: bool>(
         &self,
+        from: Option<&ColumnsMut<'_>>,
         state: &mut ColumnsMut<'_>,
         first: usize,
         at: usize,
@@ -292,10 +353,12 @@ impl<'a> Token<'a> {
         }
         let mut acc = [Lanes::ZERO; P];
         for (n, (&b, &c)) in self.b.iter().zip(self.c).enumerate() {
+            let from = from.map(|from| &from.row(first + n)[at..][..P * LANES]);
             let h = &mut state.row_mut(first + n)[at..][..P * LANES];
             for p in 0..P {
                 let lane = p * LANES..(p + 1) * LANES;
-                let new = Lanes::load(&h[lane.clone()]).scale_add(self.decay, dx[p].scale(b));
+                let old = Lanes::load(&from.unwrap_or(h)[lane.clone()]);
+                let new = old.scale_add(self.decay, dx[p].scale(b));
                 new.store(&mut h[lane]);
                 if ANSWERS {
                     acc[p] = new.scale_add(c, acc[p]);
@@ -315,6 +378,7 @@ impl<'a> Token<'a> {
     #[inline(always)]
     fn advance_part<const ANSWERS: bool>(
         &self,
+        from: Option<&ColumnsMut<'_>>,
         state: &mut ColumnsMut<'_>,
         first: usize,
         at: usize,
@@ -324,8 +388,9 @@ impl<'a> Token<'a> {
         let dx = x.scale(self.delta);
         let mut acc = Lanes::ZERO;
         for (n, (&b, &c)) in self.b.iter().zip(self.c).enumerate() {
+            let from = from.map(|from| &from.row(first + n)[at..]);
             let h = &mut state.row_mut(first + n)[at..];
-            let new = Lanes::load_part(h).scale_add(self.decay, dx.scale(b));
+            let new = Lanes::load_part(from.unwrap_or(h)).scale_add(self.decay, dx.scale(b));
             new.store_part(h);
             acc = new.scale_add(c, acc);
         }
