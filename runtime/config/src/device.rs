@@ -146,7 +146,7 @@ impl Default for Exit {
             threshold: None,
             state: StatePolicy::Deferred,
             min_agreement: 0.98,
-            draft_length: 4,
+            draft_length: 8,
         }
     }
 }

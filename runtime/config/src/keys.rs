@@ -45,7 +45,7 @@ pub const KEYS: &[Key] = &[
     key("exit", "threshold", "none", "0 to 1", "the threshold, with `mode = \"fixed\"`"),
     key("exit", "state", "\"deferred\"", "`copy`, `propagate`, `skip`, `deferred`", "what happens to the state of skipped layers"),
     key("exit", "min_agreement", "0.98", "0 to 1", "least share of tokens that agree with full depth"),
-    key("exit", "draft_length", "4", "1 to 16", "most tokens drafted before they are verified; a board that answers from its prompts gains from more, and each takes memory (`dynamax plan --drafts`)"),
+    key("exit", "draft_length", "8", "1 to 16", "most tokens drafted before they are verified; a board that answers from its prompts gains from more, and each takes memory (`dynamax plan --drafts`)"),
     key("power", "meter", "\"auto\"", "`auto`, `ina3221`, `hwmon`, `ina226`, `ina219`, `rapl`, `battery`, `model`, `trace`", "what measures"),
     key("power", "rail", "the board's total", "a rail's name, like \"VDD_IN\"", "what is measured"),
     key("power", "bus", "the board's", "a device, like \"/dev/i2c-1\"", "the I2C bus of the sensor"),
