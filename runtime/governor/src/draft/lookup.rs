@@ -5,8 +5,8 @@
 //! `a + c·d`; a chance is that of the length of what had been said before in the same words, which grows with every guess. Chances are
 //! learned from every token, whether it was guessed in earnest or not; costs, in tokens without drafts, from rounds.
 
-use super::fading::{Fading, Line};
 use super::RoundCost;
+use super::fading::{Fading, Line};
 
 /// The longest match that is told from longer ones.
 pub const LONGEST_MATCH: usize = 13;
