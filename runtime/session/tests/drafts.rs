@@ -111,7 +111,8 @@ fn gain(session: &Session<'_>, row: f64) -> f64 {
         for made in 0..TOKENS {
             let token = decoder.best();
             let room = TOKENS - made - 1;
-            assert!(rounds.step(&mut decoder, (&said, token), room, &mut counting).unwrap());
+            let goes_on = rounds.step(&mut decoder, (&said, token), room, &mut counting).unwrap();
+            assert!(goes_on, "no budget stops it");
             said.push(token);
         }
         let _ = rounds.end_sequence();

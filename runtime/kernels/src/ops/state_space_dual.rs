@@ -120,7 +120,6 @@ impl Isa {
     /// # Panics
     ///
     /// Panics if shapes disagree.
-    #[expect(clippy::too_many_arguments, reason = "two states")]
     pub fn state_space_dual_ahead(
         self,
         op: &StateSpaceDual<'_>,
