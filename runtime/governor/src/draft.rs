@@ -20,7 +20,7 @@ use fading::{Fading, Line};
 use lookup::Lookups;
 
 /// Tokens without drafts before a trial.
-const PLAIN: u16 = 10;
+const PLAIN: u16 = 6;
 
 /// Tokens while drafting after which some without drafts are measured again, and how many.
 const REFRESH: (u16, u16) = (96, 3);
@@ -284,10 +284,19 @@ impl Drafting {
         }
         let gain_of = |k: &u8| self.gain(*k, cost);
         let most = match self.phase {
-            Phase::Trial { tokens } => self.most.min(FIRST.saturating_add(tokens as u8)),
+            Phase::Trial { tokens } => {
+                self.most.min(FIRST.saturating_add(tokens as u8)).min(self.most_of_trial(cost))
+            }
             _ => self.most,
         };
         (1..=most).max_by(|a, b| gain_of(a).total_cmp(&gain_of(b))).unwrap_or(0)
+    }
+
+    /// Drafts that a trial can afford, were they all wrong.
+    fn most_of_trial(&self, cost: &RoundCost) -> u8 {
+        let (_, draft) = self.costs(cost);
+        let left = (PATIENCE - self.lost()) * self.plain.mean();
+        (left / draft.max(f32::MIN_POSITIVE)).max(1.0) as u8
     }
 
     /// True while tokens are drafted.

@@ -62,6 +62,11 @@ impl Line {
         self.d_cost += rounds * drafts * cost;
     }
 
+    /// Mean drafts and cost of what was seen, if anything was.
+    pub(super) fn mean(&self) -> Option<(f32, f32)> {
+        self.is_known().then(|| (self.d / self.weight, self.cost / self.weight))
+    }
+
     /// A round without drafts, and each draft.
     pub(super) fn fit(&self) -> (f32, f32) {
         let spread = self.weight * self.dd - self.d * self.d;
