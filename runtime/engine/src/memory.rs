@@ -83,6 +83,8 @@ pub struct Sizes {
     pub state_bytes: u64,
     /// What recurrences read of drafts, and small states that go ahead with them.
     pub log_bytes: u64,
+    /// Of these: small states that go ahead with drafts.
+    pub ahead_bytes: u64,
     /// Activations and scratch, as placed.
     pub arena_bytes: u64,
     /// Of the arena: residual rows that wait at exits.
@@ -206,7 +208,8 @@ pub fn plan(
     if settings.drafts > 0 {
         let (start, slots) = (sizes.state_bytes, &mut *storage.slots);
         let rows = log::place(program, settings, start, slots)?;
-        sizes.log_bytes = rows + log::place_ahead(program, settings, start + rows, slots)?;
+        sizes.ahead_bytes = log::place_ahead(program, settings, start + rows, slots)?;
+        sizes.log_bytes = rows + sizes.ahead_bytes;
     }
     let count = list_buffers(program, settings, storage)?;
     for exit in program.exits {

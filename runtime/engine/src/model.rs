@@ -92,7 +92,7 @@ impl<'m> Model<'m> {
 
     /// True if a scan's state has a second place: then all have.
     pub(crate) fn goes_ahead(&self) -> bool {
-        self.slots.iter().any(|slot| slot.ahead.is_some())
+        self.sizes.ahead_bytes > 0
     }
 
     /// True if tokens can be drafted under this plan.
