@@ -20,11 +20,36 @@ pub(crate) trait Wide: Copy {
     fn multiply(self, a: Self::Sixteen, b: Self::Sixteen) -> Self::Sixteen;
     fn divide(self, a: Self::Sixteen, b: Self::Sixteen) -> Self::Sixteen;
 
+    /// `a · b + c`, rounded once.
+    fn multiply_add(self, a: Self::Sixteen, b: Self::Sixteen, c: Self::Sixteen) -> Self::Sixteen;
+
     /// `by · x + c`, rounded once.
     fn scale_add(self, by: f32, x: Self::Sixteen, c: Self::Sixteen) -> Self::Sixteen;
 
     /// `a` where the mask has bits, `b` elsewhere.
     fn choose(self, mask: &Mask, a: Self::Sixteen, b: Self::Sixteen) -> Self::Sixteen;
+}
+
+/// Registers whose lanes are summed for eight numbers together.
+pub(crate) trait Sums: Wide {
+    /// Lane `j` takes up lane `j + 8`, the first step of [`Lanes::sum`].
+    fn fold(self, x: Self::Sixteen) -> [f32; 8];
+
+    /// The other steps, for eight numbers.
+    fn sum_eights(self, eights: &[[f32; 8]; 8]) -> [f32; 8];
+}
+
+#[cfg(test)]
+pub(crate) fn assert_sums_are_as_lanes(wide: impl Sums) {
+    let lanes: [Lanes; 8] = core::array::from_fn(|i| {
+        Lanes(core::array::from_fn(|j| {
+            let number = 16 * i + j;
+            ((number * 7919) % 1009) as f32 * 1.0e-3 + (number % 13) as f32 * 1.0e3
+        }))
+    });
+    let eights = lanes.map(|lanes| wide.fold(wide.load(&lanes)));
+    let sums = wide.sum_eights(&eights);
+    assert_eq!(sums.map(f32::to_bits), lanes.map(|lanes| lanes.sum().to_bits()), "sums");
 }
 
 #[cfg(test)]
@@ -46,6 +71,7 @@ pub(crate) fn assert_is_as_lanes<W: Wide>(wide: W) {
     check(wide.add(wide_a, wide_b), by_lane(&|i| a.0[i] + b.0[i]), "sum");
     check(wide.multiply(wide_a, wide_b), by_lane(&|i| a.0[i] * b.0[i]), "product");
     check(wide.divide(wide_a, wide_b), by_lane(&|i| a.0[i] / b.0[i]), "quotient");
+    check(wide.multiply_add(wide_a, wide_b, wide_c), a.fma(b, c).0, "fused, by lane");
     check(wide.scale_add(0.7, wide_a, wide_c), a.scale_add(0.7, c).0, "fused");
     let chosen = by_lane(&|i| if i % 3 == 0 { a.0[i] } else { b.0[i] });
     check(wide.choose(&mask, wide_a, wide_b), chosen, "chosen");

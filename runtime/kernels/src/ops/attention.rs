@@ -5,13 +5,16 @@
 //! came alone or in a prompt.
 
 mod append;
+mod few;
 mod head;
 mod tile;
 
 use core::array;
 use core::ops::Range;
 
-use crate::isa::Isa;
+#[cfg(target_arch = "aarch64")]
+use crate::arch::neon::Neon;
+use crate::isa::{Isa, Kind};
 use crate::lanes::cached::{Cached, PortableHalf, Single};
 use crate::view::{ColumnsMut, LANES, Rows};
 #[cfg(target_arch = "x86_64")]
@@ -242,7 +245,7 @@ impl<'a> Work<'a> {
     #[cfg(target_arch = "x86_64")]
     fn avx512(&self, isa: Isa) -> Option<crate::arch::avx512_vnni::Avx512Vnni> {
         match isa.0 {
-            crate::isa::Kind::Avx512Vnni(isa) if self.head_dim.is_multiple_of(LANES) => Some(isa),
+            Kind::Avx512Vnni(isa) if self.head_dim.is_multiple_of(LANES) => Some(isa),
             _ => None,
         }
     }
@@ -255,11 +258,22 @@ impl<'a> Work<'a> {
         values: &[C::Number],
         out: &mut ColumnsMut<'_>,
     ) {
-        self.run(isa, cached, keys, values, out, |head, queries, positions, out| {
-            isa.run(
+        let few = few::takes(isa, self.head_dim);
+        self.run(isa, cached, keys, values, out, |head, queries, positions, out| match isa.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(wide) if few => wide.run(
+                #[inline(always)]
+                || head.attend_few(wide, queries, positions, out),
+            ),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon(_) | Kind::NeonDotprod(_) | Kind::NeonI8mm(_) if few => {
+                let neon = Neon::new().expect("all of them have NEON");
+                head.attend_few(neon, queries, positions, out);
+            }
+            _ => isa.run(
                 #[inline(always)]
                 || head.attend_all(queries, positions, out),
-            );
+            ),
         });
     }
 
@@ -311,7 +325,11 @@ impl<'a> Work<'a> {
         if isa == Isa::reference() || rows < 2 || self.head_dim > tile::MOST_HEAD_DIM {
             return 0;
         }
-        let least = if queries < LANES { tile::LEAST.0 } else { tile::LEAST.1 };
+        let least = match queries {
+            _ if few::takes(isa, self.head_dim) => LANES,
+            0..LANES => tile::LEAST.0,
+            _ => tile::LEAST.1,
+        };
         match queries % LANES {
             0 => rows,
             spare if spare >= least => rows,

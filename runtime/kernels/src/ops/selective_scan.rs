@@ -106,21 +106,19 @@ impl Isa {
         ahead: &mut ColumnsMut<'_>,
         out: &mut ColumnsMut<'_>,
     ) {
-        let (rows, channels, d_state) = (op.x.len(), op.x.width(), state.len());
-        let span = Span::all(rows);
+        let (rows, channels) = (op.x.len(), op.x.width());
         check(op, Span { replayed: 0, kept }, state, out);
-        check(op, span, ahead, out);
+        check(op, Span::all(rows), ahead, out);
         self.run(
             #[inline(always)]
             || {
-                for first in (0..channels).step_by(BLOCK) {
-                    let block = first..(first + BLOCK).min(channels);
-                    scan_rows(op, span, 0..kept, state, out, block.clone());
-                    for n in 0..if begins { d_state } else { 0 } {
-                        ahead.row_mut(n)[block.clone()]
-                            .copy_from_slice(&state.row(n)[block.clone()]);
-                    }
-                    scan_rows(op, span, kept..rows, ahead, out, block);
+                // Twice the same, as above.
+                let whole = channels - channels % BLOCK;
+                for first in (0..whole).step_by(BLOCK) {
+                    scan_ahead(op, (kept, begins), state, ahead, out, first..first + BLOCK);
+                }
+                if whole < channels {
+                    scan_ahead(op, (kept, begins), state, ahead, out, whole..channels);
                 }
             },
         );
@@ -158,6 +156,26 @@ fn check(op: &SelectiveScan<'_>, span: Span, state: &ColumnsMut<'_>, out: &Colum
     assert_eq!(op.d.len(), channels, "d");
     assert_eq!(state.width(), channels, "channels of the state");
     assert_eq!((out.len(), out.width()), (span.answered(rows), channels), "out");
+}
+
+/// Goes over all rows: the first `kept` move `state`, and the others what is `ahead` of it.
+#[inline(always)]
+fn scan_ahead(
+    op: &SelectiveScan<'_>,
+    (kept, begins): (usize, bool),
+    state: &mut ColumnsMut<'_>,
+    ahead: &mut ColumnsMut<'_>,
+    out: &mut ColumnsMut<'_>,
+    block: Range<usize>,
+) {
+    let (span, rows) = (Span::all(op.x.len()), op.x.len());
+    scan_rows(op, span, 0..kept, state, out, block.clone());
+    if begins {
+        for n in 0..state.len() {
+            ahead.row_mut(n)[block.clone()].copy_from_slice(&state.row(n)[block.clone()]);
+        }
+    }
+    scan_rows(op, span, kept..rows, ahead, out, block);
 }
 
 /// Goes over some rows. `state` has all channels, or those of `block` alone.

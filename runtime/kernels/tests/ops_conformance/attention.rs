@@ -123,7 +123,8 @@ proptest! {
     #[test]
     fn attentions_of_heads_of_whole_lanes_agree(
         (rows, window) in (1..90_usize, prop_oneof![Just(0_u32), 1..50_u32]),
-        (n_kv_heads, group, lanes) in (1..3_usize, 1..8_usize, 1..7_usize),
+        (n_kv_heads, group) in (1..3_usize, 1..8_usize),
+        lanes in prop_oneof![Just(2_usize), Just(4), Just(8), 1..9_usize],
         (half, seed) in any::<(bool, u64)>(),
     ) {
         check(&Attend { rows, n_kv_heads, group, head_dim: 16 * lanes, window, half, seed });

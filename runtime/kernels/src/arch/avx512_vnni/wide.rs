@@ -40,6 +40,12 @@ impl Wide for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn multiply_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves AVX-512 F.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
     fn scale_add(self, by: f32, x: __m512, c: __m512) -> __m512 {
         #[inline]
         #[target_feature(enable = "avx512f")]

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 use crate::isa::Isa;
 use crate::view::Rows;
@@ -31,32 +31,39 @@ impl Isa {
     ) {
         match cache {
             CacheMut::F32(cache) => {
-                append(rows, head_dim, position, (kv_heads, capacity), cache, |x| x);
+                append(
+                    rows,
+                    head_dim,
+                    position,
+                    (kv_heads, capacity),
+                    cache,
+                    <[f32]>::copy_from_slice,
+                );
             }
             CacheMut::F16(cache) => {
-                let narrow = |x| f16::from_f32(x).to_bits();
+                let narrow = |to: &mut [u16], from: &[f32]| {
+                    to.reinterpret_cast_mut::<half::f16>().convert_from_f32_slice(from);
+                };
                 append(rows, head_dim, position, (kv_heads, capacity), cache, narrow);
             }
         }
     }
 }
 
-/// Appends with what `narrow` makes of each number: itself, or rounded to nearest, ties to even.
+/// Appends with what `narrow` makes of the numbers: themselves, or rounded to nearest, ties to even.
 fn append<N>(
     rows: Rows<'_>,
     head_dim: usize,
     position: u32,
     (kv_heads, capacity): (Range<usize>, usize),
     cache: &mut [N],
-    narrow: impl Fn(f32) -> N,
+    narrow: impl Fn(&mut [N], &[f32]),
 ) {
     for (head, cache) in kv_heads.zip(cache.chunks_exact_mut(capacity * head_dim)) {
         for row in 0..rows.len() {
             let slot = (position as usize + row) % capacity;
             let from = &rows.row(row)[head * head_dim..][..head_dim];
-            for (to, &x) in cache[slot * head_dim..].iter_mut().zip(from) {
-                *to = narrow(x);
-            }
+            narrow(&mut cache[slot * head_dim..][..head_dim], from);
         }
     }
 }

@@ -22,9 +22,13 @@ pub(crate) struct Head<'a, C: Cached> {
 
 /// Running maximum and sum of the softmax.
 #[derive(Clone, Copy)]
-struct Running {
+pub(super) struct Running {
     max: f32,
-    sum: f32,
+    pub(super) sum: f32,
+}
+
+impl Running {
+    pub(super) const NEW: Self = Self { max: f32::NEG_INFINITY, sum: 0.0 };
 }
 
 impl<C: Cached> Head<'_, C> {
@@ -44,16 +48,13 @@ impl<C: Cached> Head<'_, C> {
 
     #[inline(always)]
     fn attend<const Q: usize>(&self, queries: &[f32], positions: Range<usize>, out: &mut [f32]) {
-        let mut running = [Running { max: f32::NEG_INFINITY, sum: 0.0 }; Q];
+        let mut running = [Running::NEW; Q];
         out.fill(0.0);
         let mut start = positions.start;
         while start < positions.end {
             let end = positions.end.min((start / BLOCK + 1) * BLOCK);
             let mut weights = self.scores::<Q>(queries, start..end);
-            let mut corrections = [0.0; Q];
-            for query in 0..Q {
-                corrections[query] = soften(&mut weights[query], &mut running[query]);
-            }
+            let corrections = soften(&mut weights, &mut running);
             self.mix::<Q>(&weights, corrections, start..end, out);
             start = end;
         }
@@ -179,20 +180,33 @@ impl<C: Cached> Head<'_, C> {
 
 /// Turns the scores of a block into weights, and returns what earlier sums are to be multiplied by.
 #[inline(always)]
-fn soften(scores: &mut [f32; BLOCK], running: &mut Running) -> f32 {
-    let max = largest(scores, running.max);
-    // The first block has no earlier sums: `exp(-∞)` is 0.
-    let correction = exp(running.max - max);
-    for score in &mut *scores {
-        *score = exp(*score - max);
+pub(super) fn soften<const Q: usize>(
+    scores: &mut [[f32; BLOCK]; Q],
+    running: &mut [Running; Q],
+) -> [f32; Q] {
+    let (mut corrections, mut sums) = ([0.0; Q], [0.0; Q]);
+    for q in 0..Q {
+        let max = largest(&scores[q], running[q].max);
+        // The first block has no earlier sums: `exp(-∞)` is 0.
+        corrections[q] = exp(running[q].max - max);
+        running[q].max = max;
+        for scores in scores[q].as_chunks_mut::<LANES>().0 {
+            for j in 0..LANES {
+                scores[j] = exp(scores[j] - max);
+            }
+        }
     }
-    // Behind the last position weights are +0, which changes no bit of a sum.
-    let mut sum = 0.0;
-    for &weight in &*scores {
-        sum += weight;
+    // In order of positions, the queries side by side, as each addition waits for the one before. Behind the last position
+    // weights are +0, which changes no bit of a sum.
+    for j in 0..BLOCK {
+        for q in 0..Q {
+            sums[q] += scores[q][j];
+        }
     }
-    *running = Running { max, sum: fma(running.sum, correction, sum) };
-    correction
+    for q in 0..Q {
+        running[q].sum = fma(running[q].sum, corrections[q], sums[q]);
+    }
+    corrections
 }
 
 /// The largest of some numbers; by lanes, which finds the same and needs no chain of 32 comparisons.

@@ -22,7 +22,8 @@ const MOST: usize = 8;
 /// The widest head that fits.
 pub(super) const MOST_HEAD_DIM: usize = MOST * LANES;
 
-/// Fewer queries than this are faster one by one: in the first tile, and in the last of several.
+/// Fewer queries than this are faster one by one: in the first tile, and in the last of several. Where [`few`](super::few) are
+/// taken together, only full tiles are as fast.
 pub(super) const LEAST: (usize, usize) = (13, 8);
 
 /// Some numbers of all queries, sixteen times the lanes of a head.
