@@ -77,11 +77,15 @@ impl Task<'_> {
         out: &mut ColumnsMut<'_>,
     ) {
         let most = self.panels_at_once(R, slab.blocks.len());
+        let mut x: Blocks<'_, R> = [&[]; R];
+        for r in 0..R {
+            x[r] = &slab.x.row(slab.row + r)[slab.blocks.clone()];
+        }
         while !slab.panels.is_empty() {
             slab.panels.start += match slab.panels.len().min(most) {
-                4.. => self.tile::<K, 4, R>(kernels, &slab, out),
-                2.. => self.tile::<K, 2, R>(kernels, &slab, out),
-                _ => self.tile::<K, 1, R>(kernels, &slab, out),
+                4.. => self.tile::<K, 4, R>(kernels, &slab, x, out),
+                2.. => self.tile::<K, 2, R>(kernels, &slab, x, out),
+                _ => self.tile::<K, 1, R>(kernels, &slab, x, out),
             };
         }
     }
@@ -102,26 +106,17 @@ impl Task<'_> {
         &self,
         kernels: K,
         slab: &Slab<'_>,
+        x: Blocks<'_, R>,
         out: &mut ColumnsMut<'_>,
     ) -> usize {
-        let first = (slab.panels.start - self.panels.start) * PANEL;
-        let mut columns = [const { 0..0 }; P];
-        for p in 0..P {
-            let start = first + p * PANEL;
-            columns[p] = start..out.width().min(start + PANEL);
-        }
+        let first = slab.panels.start - self.panels.start;
         let mut acc = [[[0.0; PANEL]; R]; P];
         if slab.blocks.start > 0 {
             for p in 0..P {
                 for r in 0..R {
-                    let sums = &out.row(slab.row + r)[columns[p].clone()];
-                    acc[p][r][..sums.len()].copy_from_slice(sums);
+                    acc[p][r] = read(columns(out.row_mut(slab.row + r), first + p));
                 }
             }
-        }
-        let mut x: Blocks<'_, R> = [&[]; R];
-        for r in 0..R {
-            x[r] = &slab.x.row(slab.row + r)[slab.blocks.clone()];
         }
         let panel_bytes = self.weight.panel_bytes();
         if self.weight.format() == Format::Q8 {
@@ -141,7 +136,7 @@ impl Task<'_> {
         let bias = self.bias.filter(|_| is_last);
         for p in 0..P {
             for r in 0..R {
-                write(&acc[p][r], bias, columns[p].clone(), out.row_mut(slab.row + r));
+                write(&acc[p][r], bias, first + p, out.row_mut(slab.row + r));
             }
         }
         P
@@ -149,13 +144,12 @@ impl Task<'_> {
 
     fn float<K: Kernels>(&self, kernels: K, x: Rows<'_>, out: &mut ColumnsMut<'_>) {
         for (index, panel) in self.panels.clone().enumerate() {
-            let columns = index * PANEL..out.width().min((index + 1) * PANEL);
             let panel = self.weight.panel(panel);
             for_each_group(x.len(), K::FLOAT_ROWS, |row, rows| match rows {
-                1 => self.rows(multiply::<K, 1>(kernels, panel, x, row), row, &columns, out),
-                2 => self.rows(multiply::<K, 2>(kernels, panel, x, row), row, &columns, out),
-                3 => self.rows(multiply::<K, 3>(kernels, panel, x, row), row, &columns, out),
-                _ => self.rows(multiply::<K, 4>(kernels, panel, x, row), row, &columns, out),
+                1 => self.rows(multiply::<K, 1>(kernels, panel, x, row), row, index, out),
+                2 => self.rows(multiply::<K, 2>(kernels, panel, x, row), row, index, out),
+                3 => self.rows(multiply::<K, 3>(kernels, panel, x, row), row, index, out),
+                _ => self.rows(multiply::<K, 4>(kernels, panel, x, row), row, index, out),
             });
         }
     }
@@ -165,11 +159,11 @@ impl Task<'_> {
         &self,
         acc: [Sums; R],
         row: usize,
-        columns: &Range<usize>,
+        panel: usize,
         out: &mut ColumnsMut<'_>,
     ) {
         for r in 0..R {
-            write(&acc[r], self.bias, columns.clone(), out.row_mut(row + r));
+            write(&acc[r], self.bias, panel, out.row_mut(row + r));
         }
     }
 }
@@ -219,13 +213,34 @@ fn for_each_group(rows: usize, most: usize, mut body: impl FnMut(usize, usize)) 
     }
 }
 
-/// Writes sums, and the bias of these columns with them.
+/// The columns of a panel, counted from the first: fewer at the end of a matrix.
 #[inline(always)]
-fn write(acc: &Sums, bias: Option<&[f32]>, columns: Range<usize>, out: &mut [f32]) {
-    let out = &mut out[columns.clone()];
-    out.copy_from_slice(&acc[..columns.len()]);
+fn columns(out: &mut [f32], panel: usize) -> &mut [f32] {
+    let end = out.len().min((panel + 1) * PANEL);
+    &mut out[panel * PANEL..end]
+}
+
+/// What was written to some columns.
+#[inline(always)]
+fn read(from: &[f32]) -> Sums {
+    // Twice the same, here and below: of a known length, it is a few instructions and no call.
+    from.first_chunk().copied().unwrap_or_else(|| {
+        let mut sums = [0.0; PANEL];
+        sums[..from.len()].copy_from_slice(from);
+        sums
+    })
+}
+
+/// Writes sums to the columns of a panel, and their bias with them.
+#[inline(always)]
+fn write(acc: &Sums, bias: Option<&[f32]>, panel: usize, out: &mut [f32]) {
+    let out = columns(out, panel);
+    match out.first_chunk_mut() {
+        Some(out) => *out = *acc,
+        None => out.copy_from_slice(&acc[..out.len()]),
+    }
     if let Some(bias) = bias {
-        out.iter_mut().zip(&bias[columns]).for_each(|(out, bias)| *out += bias);
+        out.iter_mut().zip(&bias[panel * PANEL..]).for_each(|(out, bias)| *out += bias);
     }
 }
 

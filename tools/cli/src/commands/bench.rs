@@ -44,9 +44,9 @@ pub(crate) struct Arguments {
     /// Which demo, without a bundle.
     #[arg(long, value_enum, default_value_t)]
     demo: Demo,
-    /// Tokens of the prompt.
-    #[arg(short = 'p', long = "prompt-tokens", default_value_t = 512)]
-    prompt: usize,
+    /// Tokens of the prompt; by default 512, or as many as the bundle's context leaves.
+    #[arg(short = 'p', long = "prompt-tokens")]
+    prompt: Option<usize>,
     /// Tokens to decode.
     #[arg(short = 'n', long = "tokens", default_value_t = 128)]
     n: usize,
@@ -95,24 +95,30 @@ struct Report {
     planned_bytes: u64,
 }
 
+/// Tokens of a prompt whose length nobody chose.
+const PROMPT_TOKENS: usize = 512;
+
 /// Rounds of the bandwidth measurement.
 const STREAM_ROUNDS: usize = 5;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(
-        arguments.prompt > 0 && arguments.n > 0 && arguments.repetitions > 0,
+        arguments.prompt != Some(0) && arguments.n > 0 && arguments.repetitions > 0,
         "-p, -n and -r start at 1"
     );
     let source = source::source(arguments.bundle.as_ref(), arguments.demo)?;
     let mut decode = arguments.decode.clone();
-    decode.context.get_or_insert((arguments.prompt + arguments.n) as u32);
+    let context = decode.context.unwrap_or(source.bundle()?.meta().context_max);
+    let room = (context as usize).saturating_sub(arguments.n).max(1);
+    let prompt_tokens = arguments.prompt.unwrap_or(PROMPT_TOKENS.min(room));
+    decode.context.get_or_insert((prompt_tokens + arguments.n) as u32);
     let session = decode.open(&source)?;
     ensure!(
         arguments.trace.is_none() || session.backend() == "cpu",
         "--trace shows the threads of the cpu: leave out --backend {}",
         session.backend()
     );
-    let prompt = prompt(&source, session.model().vocab_size(), arguments.prompt)?;
+    let prompt = prompt(&source, session.model().vocab_size(), prompt_tokens)?;
     let measured = measure(&session, &prompt, arguments)?;
     // Before the stream is measured, whose memory is not the model's.
     let peak_rss_bytes = peak_rss_bytes();
@@ -127,7 +133,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         .collect();
     let machine_read_gb_s = by_threads[session.threads() - 1];
     let report = Report {
-        prefill_tok_s: arguments.prompt as f64 / measured.prefill_s,
+        prefill_tok_s: prompt_tokens as f64 / measured.prefill_s,
         decode_tok_s,
         decode_bytes_per_token: bytes,
         read_gb_s,
@@ -191,7 +197,7 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
         }
     }
     let tokens = (arguments.n * arguments.repetitions) as f64;
-    let position = (arguments.prompt + arguments.n / 2) as u64;
+    let position = (prompt.len() + arguments.n / 2) as u64;
     let ladder = Ladder::of(model.program());
     let step_bytes = |outcome: &Outcome| ladder.step_bytes(outcome, position);
     let bytes: u64 = seen.outcomes.iter().map(step_bytes).sum();
