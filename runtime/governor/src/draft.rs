@@ -41,7 +41,7 @@ const PATIENCE: f32 = 2.5;
 const PAUSE: (u16, u16) = (256, 4096);
 
 /// The share of all time that trials may lose, which makes pauses longer than that.
-const LOSS: f32 = 0.01;
+const LOSS: f32 = 0.005;
 
 /// A round that cost more than so many times its tokens and drafts, one by one, was disturbed by something else.
 const DISTURBED: f32 = 2.0;
