@@ -286,12 +286,11 @@ impl<'m> Decoder<'m> {
         self.round = Some(round);
         let (crew, is_small) = (self.crew, self.is_small());
         let pass = self.pass(rows);
-        let is_alone = rows.len() == 1;
-        crew.token(
-            is_small,
-            |worker| pass.whole(0..rows.len(), worker),
-            || is_alone.then_some(1.0),
-        );
+        let work = |worker: Worker<'_>| pass.whole(0..rows.len(), worker);
+        match rows.len() {
+            1 => crew.token(is_small, work, || Some(1.0)),
+            _ => crew.rows(work),
+        }
         let last = self.last_segment();
         self.progress.advance_all(rows.len() as u32, self.model.program().exits.len() + 1);
         self.end_drafts();

@@ -32,6 +32,11 @@ impl Team {
     }
 
     /// Never called.
+    pub fn rows(&self, _work: impl Fn(crate::crew::Worker<'_>) + Sync) {
+        match *self {}
+    }
+
+    /// Never called.
     pub fn run(&self, _work: impl Fn(crate::crew::Worker<'_>) + Sync) {
         match *self {}
     }

@@ -59,6 +59,14 @@ impl<'t> Crew<'t> {
         }
     }
 
+    /// Runs several rows. See [`Team::rows`].
+    pub(super) fn rows(&self, work: impl Fn(Worker<'_>) + Sync) {
+        match self {
+            Self::Alone | Self::Device(_) => work(Worker::ALONE),
+            Self::Team(team) => team.rows(work),
+        }
+    }
+
     pub(super) fn run(&self, work: impl Fn(Worker<'_>) + Sync) {
         match self {
             Self::Alone | Self::Device(_) => work(Worker::ALONE),

@@ -73,11 +73,11 @@ impl Decoder<'_> {
         let Some(round) = self.round.filter(Round::is_verified) else { return };
         self.round = None;
         if round.right > 1 && self.model.sizes().log_bytes > 0 {
-            let (crew, is_small, right) = (self.crew, self.is_small(), round.right as usize);
+            let (crew, right) = (self.crew, round.right as usize);
             let all = round.right == round.rows;
             let went_ahead = all && crew.device().is_none() && self.model.goes_ahead();
             let pass = self.pass(&[]);
-            crew.token(is_small, |worker| pass.settle(right, went_ahead, worker), || None);
+            crew.rows(|worker| pass.settle(right, went_ahead, worker));
             self.swapped ^= went_ahead;
         }
         let stages = self.model.program().exits.len() + 1;

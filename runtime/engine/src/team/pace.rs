@@ -62,6 +62,11 @@ impl Pace {
         self.alone != self.tries
     }
 
+    /// True if steps are run alone when nothing is being tried.
+    pub(super) fn is_usually_alone(&self) -> bool {
+        self.alone
+    }
+
     /// The step took so long. On a small model the other way is tried without a reason; on a larger one a team is faster as long
     /// as nothing disturbs it, and a token alone could miss its deadline.
     pub(super) fn took(&mut self, ns: f32, is_small: bool) {

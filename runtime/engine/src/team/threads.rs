@@ -100,6 +100,21 @@ impl Team {
         }
     }
 
+    /// Runs a token and its drafts: on every worker, or alone where that is how tokens of one row are usually run. While it is only being tried,
+    /// rows go together: with more to do between meetings a team is faster, and their time would not tell how the try went.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::token`].
+    pub fn rows(&self, work: impl Fn(Worker<'_>) + Sync) {
+        let pace = self.busy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.threads.is_empty() || pace.is_usually_alone() {
+            work(Worker::ALONE.seen_by(self.observer.as_deref()));
+        } else {
+            self.together(work);
+        }
+    }
+
     /// Runs `work` once on every worker, and returns when all are done.
     ///
     /// # Panics
