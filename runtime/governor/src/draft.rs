@@ -10,7 +10,7 @@
 //!              └──────┴──▶ Off ──▶ Trial   it does not pay; tried again, each time later
 //! ```
 //!
-//! Drafts come from exits, or were said before: see [`lookup`]. What these gain is known apart. Every 96 tokens that came from drafts of
+//! Drafts come from exits, or were said before: see [`lookup`]. What these gain is known apart. After 192 tokens that came from drafts of
 //! either kind, some are made without, to know what they cost now.
 
 mod fading;
@@ -22,8 +22,8 @@ use lookup::Lookups;
 /// Tokens without drafts before a trial.
 const PLAIN: u16 = 6;
 
-/// Tokens while drafting after which some without drafts are measured again, and how many.
-const REFRESH: (u16, u16) = (96, 3);
+/// Tokens while drafting after which some without drafts are measured again, if none came by themselves, and how many.
+const REFRESH: (u16, u16) = (192, 3);
 
 /// Tokens without drafts that are not counted, because caches hold something else.
 const COLD: u16 = 2;
@@ -183,6 +183,7 @@ impl Drafting {
     fn learn_plain(&mut self, cost: f32) {
         if self.streak > COLD {
             self.plain.add(cost.min(self.plain_before), 1.0);
+            self.drafted = 0;
         }
         self.plain_before = cost;
     }

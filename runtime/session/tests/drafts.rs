@@ -28,6 +28,30 @@ const PROMPTS: [&str; 8] = [
     "There was no news from the army, and at dinner everybody spoke of the price of candles instead.",
 ];
 
+/// What makes measured costs larger than they are: a fifth of noise, a core that is lost in one step of 25, and caches that the first two passes
+/// of each number of rows find cold.
+struct Disturbance {
+    random: u64,
+    seen: [u8; 64],
+}
+
+impl Disturbance {
+    fn disturb(&mut self, rows: usize, cost: f64) -> f64 {
+        let noise = 0.8 + 0.4 * self.number();
+        let lost = if self.number() < 0.04 { 1.0 + 1.5 * self.number() } else { 1.0 };
+        let seen = &mut self.seen[rows.min(63)];
+        let cold = if *seen < 2 { 1.3 } else { 1.0 };
+        *seen = seen.saturating_add(1);
+        cost * noise * lost * cold
+    }
+
+    /// From 0 to 1.
+    fn number(&mut self) -> f64 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.random >> 40) as f64 / f64::from(1 << 24)
+    }
+}
+
 /// Units of cost in a token at full depth.
 const TOKEN: f64 = 1000.0;
 
@@ -41,10 +65,11 @@ struct Counting {
     /// Segments behind which drafts wait.
     waiting: Vec<usize>,
     cost: f64,
+    disturbance: Option<Disturbance>,
 }
 
 impl Counting {
-    fn new(session: &Session<'_>, row: f64) -> Self {
+    fn new(session: &Session<'_>, row: f64, disturbance: Option<Disturbance>) -> Self {
         let ladder = Ladder::of(session.model().program());
         let head = ladder.head.macs as f64;
         let all = head + ladder.segments.iter().map(|segment| segment.macs as f64).sum::<f64>();
@@ -54,7 +79,7 @@ impl Counting {
             sum
         });
         let depth = depth.collect();
-        Self { depth, head: head / all, row, waiting: Vec::new(), cost: 0.0 }
+        Self { depth, head: head / all, row, waiting: Vec::new(), cost: 0.0, disturbance }
     }
 
     fn step(&mut self, outcome: &Outcome) -> f64 {
@@ -80,14 +105,17 @@ impl Drafter for Counting {
     }
 
     fn stepped(&mut self, outcome: &Outcome, _: Duration) -> Option<Microjoules> {
+        let rows = outcome.drafts as usize + self.waiting.len();
         let cost = TOKEN * self.step(outcome);
         self.cost += cost;
-        Some(Microjoules(cost as u64))
+        let disturbance = self.disturbance.as_mut();
+        let measured = disturbance.map_or(cost, |disturbance| disturbance.disturb(rows, cost));
+        Some(Microjoules(measured as u64))
     }
 }
 
-/// Tokens for the cost of one at full depth, over all answers, where a further row costs this share of a token.
-fn gain(session: &Session<'_>, row: f64, tokens: usize) -> f64 {
+/// Tokens for the cost of one at full depth, over all answers, where a further row costs this share of a token, and may seem to cost more.
+fn gain(session: &Session<'_>, (row, is_disturbed): (f64, bool), tokens: usize) -> f64 {
     let mut config = DeviceConfig::default();
     config.exit.mode = ExitMode::Verified;
     // What is budgeted is what counts.
@@ -99,8 +127,9 @@ fn gain(session: &Session<'_>, row: f64, tokens: usize) -> f64 {
     let mut memory = session.memory();
     let mut decoder = session.decoder(&mut memory);
     let mut cost = 0.0;
-    for prompt in PROMPTS {
-        let mut counting = Counting::new(session, row);
+    for (random, prompt) in (0..).zip(PROMPTS) {
+        let disturbance = is_disturbed.then_some(Disturbance { random, seen: [0; 64] });
+        let mut counting = Counting::new(session, row, disturbance);
         let mut rounds = Rounds::new(budget.clone());
         decoder.use_exits(Some(rounds.settings())).unwrap();
         let mut said = text.encode(prompt).unwrap();
@@ -127,18 +156,23 @@ fn demos_gain_where_rows_are_cheap_and_lose_next_to_nothing_where_they_are_dear(
         let threads = Some(1.try_into().unwrap());
         let options = Options { threads, drafts: Some(8), ..Options::default() };
         let session = Session::open(&source, &options).unwrap();
-        for (row, tokens, least) in [
-            (0.2, 256, 1.5),
-            (0.3, 256, 1.4),
-            (0.4, 256, 1.3),
-            (0.5, 256, 1.2),
-            (0.6, 256, 1.1),
-            (0.8, 256, 0.99),
-            (1.2, 512, 0.98),
+        for (row, tokens, least, least_disturbed) in [
+            (0.2, 256, 1.8, 1.7),
+            (0.3, 256, 1.6, 1.58),
+            (0.4, 256, 1.4, 1.35),
+            (0.5, 256, 1.25, 1.25),
+            (0.6, 256, 1.15, 1.1),
+            (0.8, 256, 0.99, 0.98),
+            (1.2, 512, 0.98, 0.98),
         ] {
-            let gain = gain(&session, row, tokens);
-            println!("{demo}: a row costs {row:.1} of a token, {gain:.2} times full depth");
-            assert!(gain >= least, "{demo}: a row costs {row:.1}, {gain:.3} times full depth");
+            let [quiet, disturbed] =
+                [false, true].map(|is_disturbed| gain(&session, (row, is_disturbed), tokens));
+            println!("{demo}: a row costs {row:.1}: {quiet:.2}, disturbed {disturbed:.2}");
+            assert!(quiet >= least, "{demo}: a row costs {row:.1}, {quiet:.3} times full depth");
+            assert!(
+                disturbed >= least_disturbed,
+                "{demo}: a row costs {row:.1} and is disturbed, {disturbed:.3} times full depth"
+            );
         }
     }
 }

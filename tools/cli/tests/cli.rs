@@ -44,6 +44,16 @@ fn built(quant: &str) -> (TempDir, PathBuf) {
     (folder, bundle)
 }
 
+/// Where nobody says how long the prompt is.
+#[test]
+fn a_bench_takes_the_prompt_that_its_context_leaves() {
+    let (_folder, bundle) = built("q8");
+    let bench = ["bench", text(&bundle), "-n", "8", "-r", "1", "--threads", "1", "--json"];
+    assert!(json(&bench)["decode_tok_s"].as_f64() > Some(0.0), "a context shorter than 520");
+    assert!(json(&[&bench[..], &["--context", "16"]].concat())["prefill_tok_s"].is_f64(), "16");
+    refused(2, "context", &[&bench[..], &["--context", "16", "-p", "9"]].concat());
+}
+
 #[test]
 fn the_demo_speaks() {
     for demo in ["mamba2", "transformer"] {
