@@ -6,7 +6,7 @@ use crate::quantize::QuantizedBlock;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[expect(unsafe_code, reason = "prefetch instructions")]
-mod ahead;
+pub(crate) mod ahead;
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "AVX2 intrinsics")]
 pub(crate) mod avx2;

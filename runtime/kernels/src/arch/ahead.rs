@@ -64,7 +64,6 @@ impl Ahead {
 }
 
 /// Asks for numbers that are read soon.
-#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(crate) fn prefetch<T>(numbers: &[T]) {
     let start = numbers.as_ptr().cast::<u8>();

@@ -5,6 +5,7 @@
 //! came alone or in a prompt.
 
 mod append;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod few;
 mod head;
 mod tile;
@@ -258,7 +259,7 @@ impl<'a> Work<'a> {
         values: &[C::Number],
         out: &mut ColumnsMut<'_>,
     ) {
-        let few = few::takes(isa, self.head_dim);
+        let few = self.takes_few(isa);
         self.run(isa, cached, keys, values, out, |head, queries, positions, out| match isa.0 {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(wide) if few => wide.run(
@@ -275,6 +276,17 @@ impl<'a> Work<'a> {
                 || head.attend_all(queries, positions, out),
             ),
         });
+    }
+
+    /// Whether a few queries are taken together.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    fn takes_few(&self, isa: Isa) -> bool {
+        few::takes(isa, self.head_dim)
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn takes_few(&self, _isa: Isa) -> bool {
+        false
     }
 
     /// Attends head by head: by tiles, or calls `attend` with the queries of each row.
@@ -326,7 +338,7 @@ impl<'a> Work<'a> {
             return 0;
         }
         let least = match queries {
-            _ if few::takes(isa, self.head_dim) => LANES,
+            _ if self.takes_few(isa) => LANES,
             0..LANES => tile::LEAST.0,
             _ => tile::LEAST.1,
         };

@@ -10,6 +10,7 @@
 use core::ops::Range;
 
 use super::head::{BLOCK, Head, Running, soften};
+use crate::arch::ahead::prefetch;
 use crate::isa::{Isa, Kind};
 use crate::lanes::Lanes;
 use crate::lanes::cached::Cached;
@@ -97,8 +98,7 @@ impl<C: Cached> Head<'_, C> {
             let end = positions.end.min((start / BLOCK + 1) * BLOCK);
             let runs = self.runs(start..end);
             for (first, slots) in runs.clone() {
-                let keys = self.keys_of::<L>(self.keys, slots);
-                self.fold_products(isa, queries, keys, first, &mut eights);
+                self.fold_products(isa, queries, (first, slots), &mut eights);
             }
             let mut weights = [[0.0; BLOCK]; Q];
             for q in 0..Q {
@@ -126,7 +126,7 @@ impl<C: Cached> Head<'_, C> {
 
     /// Some slots of a cache.
     #[inline(always)]
-    fn keys_of<'a, const L: usize>(
+    fn slots<'a, const L: usize>(
         &self,
         cache: &'a [C::Number],
         slots: Range<usize>,
@@ -140,11 +140,14 @@ impl<C: Cached> Head<'_, C> {
         &self,
         isa: I,
         queries: &[Row<L>; Q],
-        keys: &[[[C::Number; LANES]; L]],
-        first: usize,
+        (first, slots): (usize, Range<usize>),
         eights: &mut [[[f32; 8]; BLOCK]; Q],
     ) {
-        for (j, key) in (first..BLOCK).zip(keys) {
+        let values = self.slots::<L>(self.values, slots.clone());
+        let keys = self.slots::<L>(self.keys, slots);
+        for (j, (key, value)) in (first..BLOCK).zip(keys.iter().zip(values)) {
+            // Values come next, and by columns, a way that no hardware foresees.
+            prefetch(value);
             let mut acc = [isa.load(&Lanes::ZERO); Q];
             for lane in 0..L {
                 let key = isa.load(&self.cached.load(&key[lane]));
@@ -177,7 +180,7 @@ impl<C: Cached> Head<'_, C> {
             }
         }
         for (first, slots) in runs.clone() {
-            for (j, value) in (first..BLOCK).zip(self.keys_of::<L>(self.values, slots)) {
+            for (j, value) in (first..BLOCK).zip(self.slots::<L>(self.values, slots)) {
                 for w in 0..W {
                     let value = isa.load(&self.cached.load(&value[lane + w]));
                     for q in 0..Q {
