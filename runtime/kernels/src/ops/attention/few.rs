@@ -146,8 +146,10 @@ impl<C: Cached> Head<'_, C> {
         let values = self.slots::<L>(self.values, slots.clone());
         let keys = self.slots::<L>(self.keys, slots);
         for (j, (key, value)) in (first..BLOCK).zip(keys.iter().zip(values)) {
-            // Values come next, and by columns, a way that no hardware foresees.
-            prefetch(value);
+            // Values come next, and by columns: a way that no hardware foresees, where they are longer than a line of the cache.
+            if size_of_val(value) > 64 {
+                prefetch(value);
+            }
             let mut acc = [isa.load(&Lanes::ZERO); Q];
             for lane in 0..L {
                 let key = isa.load(&self.cached.load(&key[lane]));
