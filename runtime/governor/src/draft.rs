@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Drafts come from exits, or were said before: see [`lookup`]. What these gain is known apart. After 192 tokens that came from drafts of
-//! either kind, some are made without, to know what they cost now.
+//! either kind, if none came without by themselves, some are made without, to know what they cost now.
 
 mod fading;
 pub(crate) mod lookup;

@@ -227,6 +227,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rows_go_together_while_a_token_is_tried_alone() {
+        let team = Team::new(2).unwrap();
+        let counter = AtomicUsize::new(0);
+        let workers = |runs: &dyn Fn(&AtomicUsize)| {
+            counter.store(0, Ordering::Relaxed);
+            runs(&counter);
+            counter.load(Ordering::Relaxed)
+        };
+        let token = |counter: &AtomicUsize| {
+            let work = |_: Worker<'_>| _ = counter.fetch_add(1, Ordering::Relaxed);
+            team.token(true, work, || Some(1.0));
+        };
+        let rows = |counter: &AtomicUsize| {
+            team.rows(|_| _ = counter.fetch_add(1, Ordering::Relaxed));
+        };
+        let tried = (0..100).find(|_| workers(&token) == 1);
+        assert!(tried.is_some(), "a small token is tried alone");
+        assert_eq!(workers(&rows), 2, "rows meanwhile");
+        assert_eq!(workers(&token), 1, "the try goes on");
+    }
+
     #[derive(Debug, Default)]
     struct Counts([AtomicUsize; 2]);
 

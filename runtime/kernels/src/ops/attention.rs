@@ -18,9 +18,9 @@ use crate::arch::neon::Neon;
 use crate::isa::{Isa, Kind};
 use crate::lanes::cached::{Cached, PortableHalf, Single};
 use crate::view::{ColumnsMut, LANES, Rows};
-#[cfg(target_arch = "x86_64")]
-pub(crate) use head::BLOCK;
 pub(crate) use head::Head;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use head::{BLOCK, sums_in_order};
 use tile::{Room, Tile};
 
 /// Operands of [`Isa::attention`], for all heads.
@@ -160,7 +160,7 @@ impl Isa {
                     });
                     return;
                 }
-                work.run_plain(self, Single, keys, values, out);
+                work.run_portable(self, Single, keys, values, out);
             }
             [Cache::F16(keys), Cache::F16(values)] => {
                 #[cfg(target_arch = "x86_64")]
@@ -171,15 +171,15 @@ impl Isa {
                         });
                         return;
                     }
-                    work.run_plain(self, half, keys, values, out);
+                    work.run_portable(self, half, keys, values, out);
                     return;
                 }
                 #[cfg(target_arch = "aarch64")]
                 if let Some(half) = crate::lanes::neon_half::NeonHalf::of(self) {
-                    work.run_plain(self, half, keys, values, out);
+                    work.run_portable(self, half, keys, values, out);
                     return;
                 }
-                work.run_plain(self, PortableHalf, keys, values, out);
+                work.run_portable(self, PortableHalf, keys, values, out);
             }
             _ => panic!("keys and values must be of one dtype"),
         }
@@ -251,7 +251,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn run_plain<C: Cached>(
+    fn run_portable<C: Cached>(
         &self,
         isa: Isa,
         cached: C,

@@ -14,7 +14,7 @@ use crate::arch::ahead::prefetch;
 use crate::fma::fma;
 use crate::lanes::cached::Cached;
 use crate::math::exp;
-use crate::ops::attention::{BLOCK, Head};
+use crate::ops::attention::{BLOCK, Head, sums_in_order};
 use crate::view::LANES;
 
 /// A number as it lies in a cache.
@@ -220,7 +220,7 @@ fn soften<const Q: usize>(
     max: &mut [f32; Q],
     sum: &mut [f32; Q],
 ) -> [f32; Q] {
-    let (mut corrections, mut sums) = ([0.0; Q], [0.0; Q]);
+    let mut corrections = [0.0; Q];
     for q in 0..Q {
         let (halves, _) = scores[q].as_chunks_mut::<LANES>();
         let mut largest = _mm512_set1_ps(max[q]);
@@ -238,12 +238,7 @@ fn soften<const Q: usize>(
             }
         }
     }
-    // In order of positions, the queries side by side. Behind the last position weights are +0, which changes no bit.
-    for j in 0..BLOCK {
-        for q in 0..Q {
-            sums[q] += scores[q][j];
-        }
-    }
+    let sums = sums_in_order(scores);
     for q in 0..Q {
         sum[q] = fma(sum[q], corrections[q], sums[q]);
     }

@@ -184,7 +184,7 @@ pub(super) fn soften<const Q: usize>(
     scores: &mut [[f32; BLOCK]; Q],
     running: &mut [Running; Q],
 ) -> [f32; Q] {
-    let (mut corrections, mut sums) = ([0.0; Q], [0.0; Q]);
+    let mut corrections = [0.0; Q];
     for q in 0..Q {
         let max = largest(&scores[q], running[q].max);
         // The first block has no earlier sums: `exp(-∞)` is 0.
@@ -196,17 +196,24 @@ pub(super) fn soften<const Q: usize>(
             }
         }
     }
-    // In order of positions, the queries side by side, as each addition waits for the one before. Behind the last position
-    // weights are +0, which changes no bit of a sum.
-    for j in 0..BLOCK {
-        for q in 0..Q {
-            sums[q] += scores[q][j];
-        }
-    }
+    let sums = sums_in_order(scores);
     for q in 0..Q {
         running[q].sum = fma(running[q].sum, corrections[q], sums[q]);
     }
     corrections
+}
+
+/// Sums weights in order of positions, the queries side by side, as each addition waits for the one before. Behind the last
+/// position weights are +0, which changes no bit of a sum.
+#[inline(always)]
+pub(crate) fn sums_in_order<const Q: usize>(weights: &[[f32; BLOCK]; Q]) -> [f32; Q] {
+    let mut sums = [0.0; Q];
+    for j in 0..BLOCK {
+        for q in 0..Q {
+            sums[q] += weights[q][j];
+        }
+    }
+    sums
 }
 
 /// The largest of some numbers; by lanes, which finds the same and needs no chain of 32 comparisons.
