@@ -20,7 +20,9 @@ fn main() {
         dual(isa);
         attention(isa, [32, 8, 128], 1, 2048, false);
         attention(isa, [32, 8, 128], 1, 2048, true);
-        attention(isa, [6, 2, 32], 1, 256, true);
+        for rows in [1, 2, 4, 8] {
+            attention(isa, [6, 2, 32], rows, 128, true);
+        }
         for rows in [1, 2, 4, 6, 8, 32] {
             attention(isa, [9, 3, 64], rows, 512, true);
         }

@@ -3,6 +3,8 @@
 mod linear;
 mod wide;
 
+pub(crate) use wide::sum_eights;
+
 /// Proof that this machine has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Avx2(());

@@ -1,6 +1,5 @@
 //! AVX-512 with VNNI: x86-64 servers since 2019, some desktops.
 
-pub(crate) mod attention;
 mod linear;
 mod wide;
 

@@ -18,9 +18,7 @@ use crate::arch::neon::Neon;
 use crate::isa::{Isa, Kind};
 use crate::lanes::cached::{Cached, PortableHalf, Single};
 use crate::view::{ColumnsMut, LANES, Rows};
-pub(crate) use head::Head;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use head::{BLOCK, sums_in_order};
+use head::Head;
 use tile::{Room, Tile};
 
 /// Operands of [`Isa::attention`], for all heads.
@@ -152,34 +150,19 @@ impl Isa {
     ) {
         let work = Work::new(op, rows, kv_heads, capacity, out);
         match caches {
-            [Cache::F32(keys), Cache::F32(values)] => {
-                #[cfg(target_arch = "x86_64")]
-                if let Some(isa) = work.avx512(self) {
-                    work.run(self, Single, keys, values, out, |head, query, positions, out| {
-                        isa.attend(head.into(), query, positions, out);
-                    });
-                    return;
-                }
-                work.run_portable(self, Single, keys, values, out);
-            }
+            [Cache::F32(keys), Cache::F32(values)] => work.run(self, Single, keys, values, out),
             [Cache::F16(keys), Cache::F16(values)] => {
                 #[cfg(target_arch = "x86_64")]
                 if let Some(half) = crate::lanes::f16c::F16c::of(self) {
-                    if let Some(isa) = work.avx512(self) {
-                        work.run(self, half, keys, values, out, |head, query, positions, out| {
-                            isa.attend(head.into(), query, positions, out);
-                        });
-                        return;
-                    }
-                    work.run_portable(self, half, keys, values, out);
+                    work.run(self, half, keys, values, out);
                     return;
                 }
                 #[cfg(target_arch = "aarch64")]
                 if let Some(half) = crate::lanes::neon_half::NeonHalf::of(self) {
-                    work.run_portable(self, half, keys, values, out);
+                    work.run(self, half, keys, values, out);
                     return;
                 }
-                work.run_portable(self, PortableHalf, keys, values, out);
+                work.run(self, PortableHalf, keys, values, out);
             }
             _ => panic!("keys and values must be of one dtype"),
         }
@@ -242,42 +225,6 @@ impl<'a> Work<'a> {
         Self { op, rows, kv_heads, capacity, head_dim, group }
     }
 
-    /// The kernel of AVX-512, if the machine and the width of a head allow it.
-    #[cfg(target_arch = "x86_64")]
-    fn avx512(&self, isa: Isa) -> Option<crate::arch::avx512_vnni::Avx512Vnni> {
-        match isa.0 {
-            Kind::Avx512Vnni(isa) if self.head_dim.is_multiple_of(LANES) => Some(isa),
-            _ => None,
-        }
-    }
-
-    fn run_portable<C: Cached>(
-        &self,
-        isa: Isa,
-        cached: C,
-        keys: &[C::Number],
-        values: &[C::Number],
-        out: &mut ColumnsMut<'_>,
-    ) {
-        let few = self.takes_few(isa);
-        self.run(isa, cached, keys, values, out, |head, queries, positions, out| match isa.0 {
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2(wide) if few => wide.run(
-                #[inline(always)]
-                || head.attend_few(wide, queries, positions, out),
-            ),
-            #[cfg(target_arch = "aarch64")]
-            Kind::Neon(_) | Kind::NeonDotprod(_) | Kind::NeonI8mm(_) if few => {
-                let neon = Neon::new().expect("all of them have NEON");
-                head.attend_few(neon, queries, positions, out);
-            }
-            _ => isa.run(
-                #[inline(always)]
-                || head.attend_all(queries, positions, out),
-            ),
-        });
-    }
-
     /// Whether a few queries are taken together.
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn takes_few(&self, isa: Isa) -> bool {
@@ -289,7 +236,7 @@ impl<'a> Work<'a> {
         false
     }
 
-    /// Attends head by head: by tiles, or calls `attend` with the queries of each row.
+    /// Attends head by head: by tiles, or row by row.
     fn run<C: Cached>(
         &self,
         isa: Isa,
@@ -297,7 +244,6 @@ impl<'a> Work<'a> {
         keys: &[C::Number],
         values: &[C::Number],
         out: &mut ColumnsMut<'_>,
-        attend: impl Fn(&Head<'_, C>, &[f32], Range<usize>, &mut [f32]),
     ) {
         let block = self.capacity * self.head_dim;
         assert_eq!(keys.len(), self.kv_heads.len() * block, "cache of keys");
@@ -325,8 +271,41 @@ impl<'a> Work<'a> {
             for row in self.rows.clone().skip(tiled) {
                 let queries = &self.op.q.row(row)[kv_head * width..][..width];
                 let out = &mut out.row_mut(row - self.rows.start)[columns(index)];
-                attend(&head(keys, values), queries, self.positions(row), out);
+                self.attend_row(isa, &head(keys, values), queries, self.positions(row), out);
             }
+        }
+    }
+
+    /// Attends for the queries of a row, `[group, head_dim]`.
+    fn attend_row<C: Cached>(
+        &self,
+        isa: Isa,
+        head: &Head<'_, C>,
+        queries: &[f32],
+        positions: Range<usize>,
+        out: &mut [f32],
+    ) {
+        let few = self.takes_few(isa);
+        match isa.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(wide) if few => wide.run(
+                #[inline(always)]
+                || head.attend_few(wide, queries, positions, out),
+            ),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni(wide) if few => wide.run(
+                #[inline(always)]
+                || head.attend_few(wide, queries, positions, out),
+            ),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon(_) | Kind::NeonDotprod(_) | Kind::NeonI8mm(_) if few => {
+                let neon = Neon::new().expect("all of them have NEON");
+                head.attend_few(neon, queries, positions, out);
+            }
+            _ => isa.run(
+                #[inline(always)]
+                || head.attend_all(queries, positions, out),
+            ),
         }
     }
 

@@ -132,7 +132,7 @@ impl Sums for Avx2 {
 /// Halves of a register belong to two of the eight, `i` and `i + 4`, so that the last sums are in order.
 #[inline]
 #[target_feature(enable = "avx")]
-fn sum_eights(eights: &[[f32; 8]; 8]) -> [f32; 8] {
+pub(crate) fn sum_eights(eights: &[[f32; 8]; 8]) -> [f32; 8] {
     let mut fours = [_mm256_setzero_ps(); 4];
     for i in 0..4 {
         let (a, b) = (load(&eights[i]), load(&eights[i + 4]));

@@ -3,8 +3,9 @@
 use core::arch::x86_64::*;
 
 use super::Avx512Vnni;
+use crate::arch::avx2::sum_eights;
 use crate::lanes::Lanes;
-use crate::lanes::wide::{Mask, Wide};
+use crate::lanes::wide::{Mask, Sums, Wide};
 
 impl Wide for Avx512Vnni {
     type Sixteen = __m512;
@@ -70,15 +71,39 @@ impl Wide for Avx512Vnni {
     }
 }
 
+impl Sums for Avx512Vnni {
+    #[inline(always)]
+    fn fold(self, x: __m512) -> [f32; 8] {
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512dq")]
+        fn body(x: __m512) -> [f32; 8] {
+            let sums = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
+            let mut out = [0.0; 8];
+            // SAFETY: 32 bytes can be written, and no alignment is asked for.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), sums) };
+            out
+        }
+        // SAFETY: `self` proves AVX-512 F and DQ.
+        unsafe { body(x) }
+    }
+
+    #[inline(always)]
+    fn sum_eights(self, eights: &[[f32; 8]; 8]) -> [f32; 8] {
+        // SAFETY: `self` proves AVX.
+        unsafe { sum_eights(eights) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lanes::wide::assert_is_as_lanes;
+    use crate::lanes::wide::{assert_is_as_lanes, assert_sums_are_as_lanes};
 
     #[test]
     fn registers_do_as_lanes_do() {
         if let Some(isa) = Avx512Vnni::new() {
             assert_is_as_lanes(isa);
+            assert_sums_are_as_lanes(isa);
         }
     }
 }

@@ -22,10 +22,7 @@ pub(super) fn takes(isa: Isa, head_dim: usize) -> bool {
     let has_sums = match isa.0 {
         Kind::Reference => false,
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2(_) => true,
-        // It has registers enough for a way of its own.
-        #[cfg(target_arch = "x86_64")]
-        Kind::Avx512Vnni(_) => false,
+        Kind::Avx2(_) | Kind::Avx512Vnni(_) => true,
         #[cfg(target_arch = "aarch64")]
         Kind::Neon(_) | Kind::NeonDotprod(_) | Kind::NeonI8mm(_) => true,
     };

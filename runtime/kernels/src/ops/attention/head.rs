@@ -9,15 +9,15 @@ use crate::math::exp;
 use crate::view::LANES;
 
 /// Positions between two corrections of the running maximum.
-pub(crate) const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 
 /// Keys and values of one head: `[capacity, head_dim]`, position `p` at `p mod capacity`.
-pub(crate) struct Head<'a, C: Cached> {
-    pub(crate) cached: C,
-    pub(crate) keys: &'a [C::Number],
-    pub(crate) values: &'a [C::Number],
-    pub(crate) head_dim: usize,
-    pub(crate) scale: f32,
+pub(super) struct Head<'a, C: Cached> {
+    pub(super) cached: C,
+    pub(super) keys: &'a [C::Number],
+    pub(super) values: &'a [C::Number],
+    pub(super) head_dim: usize,
+    pub(super) scale: f32,
 }
 
 /// Running maximum and sum of the softmax.
@@ -206,7 +206,7 @@ pub(super) fn soften<const Q: usize>(
 /// Sums weights in order of positions, the queries side by side, as each addition waits for the one before. Behind the last
 /// position weights are +0, which changes no bit of a sum.
 #[inline(always)]
-pub(crate) fn sums_in_order<const Q: usize>(weights: &[[f32; BLOCK]; Q]) -> [f32; Q] {
+fn sums_in_order<const Q: usize>(weights: &[[f32; BLOCK]; Q]) -> [f32; Q] {
     let mut sums = [0.0; Q];
     for j in 0..BLOCK {
         for q in 0..Q {
