@@ -32,6 +32,9 @@ pub(crate) trait Wide: Copy {
 
 /// Registers whose lanes are summed for eight numbers together.
 pub(crate) trait Sums: Wide {
+    /// Sums of sixteen lanes that stay in registers beside what a loop needs: 4 or 16.
+    const HELD: usize;
+
     /// Lane `j` takes up lane `j + 8`, the first step of [`Lanes::sum`].
     fn fold(self, x: Self::Sixteen) -> [f32; 8];
 

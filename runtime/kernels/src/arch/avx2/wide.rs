@@ -111,6 +111,8 @@ impl Wide for Avx2 {
 }
 
 impl Sums for Avx2 {
+    const HELD: usize = 4;
+
     #[inline(always)]
     fn fold(self, x: [__m256; 2]) -> [f32; 8] {
         #[inline]

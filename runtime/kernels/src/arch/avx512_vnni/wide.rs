@@ -72,6 +72,8 @@ impl Wide for Avx512Vnni {
 }
 
 impl Sums for Avx512Vnni {
+    const HELD: usize = 16;
+
     #[inline(always)]
     fn fold(self, x: __m512) -> [f32; 8] {
         #[inline]

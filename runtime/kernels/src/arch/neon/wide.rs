@@ -97,6 +97,8 @@ impl Wide for Neon {
 }
 
 impl Sums for Neon {
+    const HELD: usize = 4;
+
     #[inline(always)]
     fn fold(self, x: Sixteen) -> [f32; 8] {
         let mut out = [[0.0; 4]; 2];

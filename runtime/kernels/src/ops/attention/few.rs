@@ -67,20 +67,17 @@ impl<C: Cached> Head<'_, C> {
         for (queries, out) in queries.chunks(4).zip(out.chunks_mut(4)) {
             let positions = positions.clone();
             match queries.len() {
-                4 => self.few::<I, 4, 1, L>(isa, first(queries), positions, first_mut(out)),
-                3 => self.few::<I, 3, 1, L>(isa, first(queries), positions, first_mut(out)),
-                2 => self.few::<I, 2, 2, L>(isa, first(queries), positions, first_mut(out)),
-                _ if L == 2 => {
-                    self.few::<I, 1, 2, L>(isa, first(queries), positions, first_mut(out));
-                }
-                _ => self.few::<I, 1, 4, L>(isa, first(queries), positions, first_mut(out)),
+                4 => self.few::<I, 4, L>(isa, first(queries), positions, first_mut(out)),
+                3 => self.few::<I, 3, L>(isa, first(queries), positions, first_mut(out)),
+                2 => self.few::<I, 2, L>(isa, first(queries), positions, first_mut(out)),
+                _ => self.few::<I, 1, L>(isa, first(queries), positions, first_mut(out)),
             }
         }
     }
 
-    /// `Q` queries of `L` lanes, and `W` lanes of values at a time.
+    /// `Q` queries of `L` lanes.
     #[inline(always)]
-    fn few<I: Sums, const Q: usize, const W: usize, const L: usize>(
+    fn few<I: Sums, const Q: usize, const L: usize>(
         &self,
         isa: I,
         queries: &[Row<L>; Q],
@@ -102,9 +99,7 @@ impl<C: Cached> Head<'_, C> {
                 scores(isa, &eights[q], self.scale, end - start, &mut weights[q]);
             }
             let corrections = soften(&mut weights, &mut running);
-            for lane in (0..L).step_by(W) {
-                self.columns::<I, Q, W, L>(isa, &weights, corrections, &runs, lane, out);
-            }
+            self.mix_few(isa, &weights, corrections, &runs, out);
             start = end;
         }
         for q in 0..Q {
@@ -161,7 +156,29 @@ impl<C: Cached> Head<'_, C> {
         }
     }
 
-    /// `out ← out · correction + Σⱼ weightⱼ · vⱼ` for `W` lanes of columns, in order of `j`, fused.
+    /// `out ← out · correction + Σⱼ weightⱼ · vⱼ`, in order of `j`, fused; as many lanes of columns at a time as registers
+    /// hold sums.
+    #[inline(always)]
+    fn mix_few<I: Sums, const Q: usize, const L: usize>(
+        &self,
+        isa: I,
+        weights: &[[f32; BLOCK]; Q],
+        corrections: [f32; Q],
+        runs: &Runs,
+        out: &mut [Row<L>; Q],
+    ) {
+        let at_once = L.min(I::HELD / Q).min(4);
+        for lane in (0..L).step_by(at_once) {
+            match at_once {
+                1 => self.columns::<I, Q, 1, L>(isa, weights, corrections, runs, lane, out),
+                2 => self.columns::<I, Q, 2, L>(isa, weights, corrections, runs, lane, out),
+                4 => self.columns::<I, Q, 4, L>(isa, weights, corrections, runs, lane, out),
+                _ => unreachable!("heads are of 2, 4 or 8 lanes, and 4 or 16 sums are held"),
+            }
+        }
+    }
+
+    /// The columns of `W` lanes, from `lane` on.
     #[inline(always)]
     fn columns<I: Sums, const Q: usize, const W: usize, const L: usize>(
         &self,
