@@ -26,6 +26,8 @@ fn main() {
         for rows in [1, 2, 4, 6, 8, 32] {
             attention(isa, [9, 3, 64], rows, 512, true);
         }
+        attention(isa, [16, 8, 96], 1, 512, true);
+        attention(isa, [32, 8, 80], 1, 512, true);
         attention(isa, [32, 8, 128], 32, 512, true);
         attention(isa, [32, 8, 128], 32, 512, false);
     }

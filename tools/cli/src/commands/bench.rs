@@ -91,6 +91,8 @@ struct Report {
     speedup: Option<f64>,
     /// What the cost model makes of the same steps: the profile's, or that of the board's rates.
     speedup_modelled: Option<f64>,
+    /// Whether the model's costs were measured here (`dynamax profile`); without exits, none.
+    is_profiled: Option<bool>,
     peak_rss_bytes: Option<u64>,
     planned_bytes: u64,
 }
@@ -150,6 +152,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         said_before: measured.drafts.share_said_before(),
         speedup: measured.speedup,
         speedup_modelled: measured.speedup_modelled,
+        is_profiled: measured.is_profiled,
         peak_rss_bytes,
         planned_bytes: session.planned_bytes(),
     };
@@ -168,6 +171,7 @@ struct Measured {
     drafts: Tally,
     speedup: Option<f64>,
     speedup_modelled: Option<f64>,
+    is_profiled: Option<bool>,
 }
 
 fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Result<Measured> {
@@ -217,6 +221,7 @@ fn measure(session: &Session<'_>, prompt: &[u32], arguments: &Arguments) -> Resu
         drafts: seen.drafts,
         speedup: (!speedups.is_empty()).then(|| median(&mut speedups)),
         speedup_modelled: depth.budget().map(modelled),
+        is_profiled: depth.budget().map(Budget::is_profiled),
     })
 }
 
@@ -423,9 +428,11 @@ fn show_report(report: &Report) -> Result<()> {
         .map_or_else(String::new, |share| format!(" ({:.0} % said before)", 100.0 * share));
     println!("depth     {:>9.1} %{agreement}{acceptance}{said_before}", 100.0 * report.depth_mean);
     if let Some(speedup) = report.speedup {
-        let modelled = report
-            .speedup_modelled
-            .map_or_else(String::new, |speedup| format!(" (by the cost model {speedup:.2})"));
+        let modelled = match (report.speedup_modelled, report.is_profiled) {
+            (Some(speedup), Some(true)) => format!(" (by the profile {speedup:.2})"),
+            (Some(speedup), _) => format!(" (by the board's rates {speedup:.2}; no profile)"),
+            (None, _) => String::new(),
+        };
         println!("speed-up  {speedup:>9.2} × --exit off, in turn{modelled}");
     }
     println!("planned   {:>12}", show(report.planned_bytes));

@@ -5,7 +5,7 @@
 //! - Values: as many columns at a time as leave each multiplier something to do while it waits for the last product, whose
 //!   sums stay in registers for a whole block of positions.
 //!
-//! For heads of 2, 4 or 8 lanes; others take the plain body. Bits are the same.
+//! For heads of 2, 4, 5, 6 or 8 lanes; others take the plain body. Bits are the same.
 
 use core::ops::Range;
 
@@ -26,7 +26,7 @@ pub(super) fn takes(isa: Isa, head_dim: usize) -> bool {
         #[cfg(target_arch = "aarch64")]
         Kind::Neon(_) | Kind::NeonDotprod(_) | Kind::NeonI8mm(_) => true,
     };
-    has_sums && matches!(head_dim, 32 | 64 | 128)
+    has_sums && matches!(head_dim, 32 | 64 | 80 | 96 | 128)
 }
 
 /// Slots of the ring that hold the positions of a block; two runs of them, as a block wraps around at most once. The
@@ -49,6 +49,8 @@ impl<C: Cached> Head<'_, C> {
         match self.head_dim / LANES {
             2 => self.attend_lanes::<I, 2>(isa, queries, positions, out),
             4 => self.attend_lanes::<I, 4>(isa, queries, positions, out),
+            5 => self.attend_lanes::<I, 5>(isa, queries, positions, out),
+            6 => self.attend_lanes::<I, 6>(isa, queries, positions, out),
             8 => self.attend_lanes::<I, 8>(isa, queries, positions, out),
             _ => unreachable!("other widths take the plain body"),
         }
@@ -167,13 +169,16 @@ impl<C: Cached> Head<'_, C> {
         runs: &Runs,
         out: &mut [Row<L>; Q],
     ) {
-        let at_once = L.min(I::HELD / Q).min(4);
+        let at_once = match I::HELD / Q {
+            4.. if L.is_multiple_of(4) => 4,
+            2.. if L.is_multiple_of(2) => 2,
+            _ => 1,
+        };
         for lane in (0..L).step_by(at_once) {
             match at_once {
-                1 => self.columns::<I, Q, 1, L>(isa, weights, corrections, runs, lane, out),
-                2 => self.columns::<I, Q, 2, L>(isa, weights, corrections, runs, lane, out),
                 4 => self.columns::<I, Q, 4, L>(isa, weights, corrections, runs, lane, out),
-                _ => unreachable!("heads are of 2, 4 or 8 lanes, and 4 or 16 sums are held"),
+                2 => self.columns::<I, Q, 2, L>(isa, weights, corrections, runs, lane, out),
+                _ => self.columns::<I, Q, 1, L>(isa, weights, corrections, runs, lane, out),
             }
         }
     }
