@@ -219,18 +219,24 @@ fn sums_in_order<const Q: usize>(weights: &[[f32; BLOCK]; Q]) -> [f32; Q] {
 /// The largest of some numbers; by lanes, which finds the same and needs no chain of 32 comparisons.
 #[inline(always)]
 fn largest(scores: &[f32; BLOCK], start: f32) -> f32 {
-    let mut largest = [start; LANES];
+    let mut sixteen = [start; LANES];
     for scores in scores.as_chunks::<LANES>().0 {
         for j in 0..LANES {
-            largest[j] = larger(largest[j], scores[j]);
+            sixteen[j] = larger(sixteen[j], scores[j]);
         }
     }
-    for half in [8, 4, 2, 1] {
-        for j in 0..half {
-            largest[j] = larger(largest[j], largest[j + half]);
-        }
+    let [a, b] = halve::<4, 2>(halve::<8, 4>(halve::<LANES, 8>(sixteen)));
+    larger(a, b)
+}
+
+/// The larger of each number of the first half and its place in the second.
+#[inline(always)]
+fn halve<const N: usize, const HALF: usize>(numbers: [f32; N]) -> [f32; HALF] {
+    let mut out = [0.0; HALF];
+    for j in 0..HALF {
+        out[j] = larger(numbers[j], numbers[j + HALF]);
     }
-    largest[0]
+    out
 }
 
 #[inline(always)]
