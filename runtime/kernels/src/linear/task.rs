@@ -91,11 +91,12 @@ impl Task<'_> {
     }
 
     /// Panels of a tile, found by trying. Four of q8 are too many streams: from memory, two read a third faster; and small
-    /// panels, which are in a cache, are best taken one by one.
+    /// panels are best taken one by one, by two rows but for the smallest, which are in a cache.
     fn panels_at_once(&self, rows: usize, blocks: usize) -> usize {
         match (rows, self.weight.format()) {
             (1, Format::Q4) => 4,
             (1, _) if blocks < 32 => 1,
+            (2, Format::Q8) if (16..32).contains(&blocks) => 1,
             (1 | 2, _) => 2,
             _ => 1,
         }
