@@ -56,6 +56,12 @@ const OPTIMISM: f32 = 0.25;
 /// Drafts that the prior knows of.
 const PRIOR_DRAFTS: f32 = 4.0;
 
+/// Rounds after which the prior counts half as much.
+const PRIOR_ROUNDS: f32 = 8.0;
+
+/// Where the numbers of drafts of the rounds that were seen vary less than this, what one more costs is not known.
+const LEAST_VARIANCE: f32 = 0.06;
+
 /// What a round consists of by the cost model, in any one unit of cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RoundCost {
@@ -290,7 +296,11 @@ impl Drafting {
             }
             _ => self.most,
         };
-        (1..=most).max_by(|a, b| gain_of(a).total_cmp(&gain_of(b))).unwrap_or(0)
+        let best = (1..=most).max_by(|a, b| gain_of(a).total_cmp(&gain_of(b))).unwrap_or(0);
+        if self.line.variance().is_some_and(|variance| variance < LEAST_VARIANCE) {
+            return most.min(best + 1);
+        }
+        best
     }
 
     /// Drafts that a trial can afford, were they all wrong.
@@ -373,8 +383,9 @@ impl Drafting {
         let scale = if self.plain.weight > 0.0 { self.plain.mean() / model } else { 1.0 };
         let mut line = self.line;
         let draft = cost.draft + cost.more.min(OPTIMISM * model);
-        line.add(0.0, scale * model);
-        line.add(PRIOR_DRAFTS, scale * (model + PRIOR_DRAFTS * draft));
+        let weight = PRIOR_ROUNDS / (PRIOR_ROUNDS + line.weight());
+        line.put(0.0, scale * model, weight);
+        line.put(PRIOR_DRAFTS, scale * (model + PRIOR_DRAFTS * draft), weight);
         line.fit()
     }
 }
@@ -389,9 +400,20 @@ mod tests {
     /// Runs tokens on a machine where a round of `d` drafts costs `1 + slope·d`, and each draft is right with a chance; the
     /// tokens for the cost of one, and how many were drafted.
     fn run(drafting: &mut Drafting, slope: f32, chance: f32, tokens: u32) -> (f32, u32) {
+        run_where(drafting, &COST, |drafts| 1.0 + slope * drafts, chance, tokens)
+    }
+
+    /// The same on a machine where rounds cost what `cost_of` says of their drafts, and a model thinks something else.
+    fn run_where(
+        drafting: &mut Drafting,
+        model: &RoundCost,
+        cost_of: impl Fn(f32) -> f32,
+        chance: f32,
+        tokens: u32,
+    ) -> (f32, u32) {
         let (mut cost, mut made, mut drafted, mut random) = (0.0, 0, 0, 12345_u32);
         while made < tokens {
-            let length = u32::from(drafting.length(&COST));
+            let length = u32::from(drafting.length(model));
             let mut agreed = 0;
             for _ in 0..length {
                 random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -400,7 +422,7 @@ mod tests {
                 }
                 agreed += 1;
             }
-            let of_round = 1.0 + slope * length as f32;
+            let of_round = cost_of(length as f32);
             let seen = RoundSeen {
                 from: if length > 0 { Origin::Exits } else { Origin::Nobody },
                 drafts: length,
@@ -464,6 +486,16 @@ mod tests {
         }
         let (length, least) = (drafting.length(&sees_none), drafting.least_chance(&sees_none));
         assert!(length >= 1 && least < 0.7, "{length} drafts, each right with {least} at least");
+    }
+
+    #[test]
+    fn longer_rounds_are_tried_where_a_first_draft_does_not_pay() {
+        // A second row costs a token's half more, further ones little; the model thinks that each costs as much as the first.
+        let model = RoundCost { draft: 0.43, rest: 0.57, more: 0.8, row: 1.0 };
+        let cost_of = |drafts| if drafts > 0.0 { 1.35 + 0.45 * drafts } else { 1.0 };
+        let mut drafting = Drafting::new(4, 0.7);
+        let (gain, _) = run_where(&mut drafting, &model, cost_of, 0.85, 1000);
+        assert!(gain > 1.1, "{gain}: one draft brings 1.85 tokens for 1.8, three 3.19 for 2.7");
     }
 
     #[test]

@@ -62,6 +62,17 @@ impl Line {
         self.d_cost += rounds * drafts * cost;
     }
 
+    /// Rounds that were seen, as far as they are remembered.
+    pub(super) fn weight(&self) -> f32 {
+        self.weight
+    }
+
+    /// Variance of the numbers of drafts, if rounds were seen.
+    pub(super) fn variance(&self) -> Option<f32> {
+        let mean = self.d / self.weight;
+        self.is_known().then(|| self.dd / self.weight - mean * mean)
+    }
+
     /// Mean drafts and cost of what was seen, if anything was.
     pub(super) fn mean(&self) -> Option<(f32, f32)> {
         self.is_known().then(|| (self.d / self.weight, self.cost / self.weight))
