@@ -59,7 +59,7 @@ const OPTIMISM: f32 = 0.25;
 const PRIOR_DRAFTS: f32 = 4.0;
 
 /// Rounds after which the prior counts half as much.
-const PRIOR_ROUNDS: f32 = 8.0;
+const PRIOR_HALVED: f32 = 8.0;
 
 /// Where the numbers of drafts of the rounds that were seen vary less than this, what one more costs is not known.
 const LEAST_VARIANCE: f32 = 0.06;
@@ -336,7 +336,7 @@ impl Drafting {
         let scale = if self.plain.weight > 0.0 { self.plain.mean() / model } else { 1.0 };
         let mut line = self.line;
         let draft = cost.draft + cost.more.min(OPTIMISM * model);
-        let weight = PRIOR_ROUNDS / (PRIOR_ROUNDS + line.weight());
+        let weight = PRIOR_HALVED / (PRIOR_HALVED + line.weight());
         line.put(0.0, scale * model, weight);
         line.put(PRIOR_DRAFTS, scale * (model + PRIOR_DRAFTS * draft), weight);
         line.fit()
@@ -443,7 +443,7 @@ mod tests {
 
     #[test]
     fn longer_rounds_are_tried_where_a_first_draft_does_not_pay() {
-        // A second row costs a token's half more, further ones little; the model thinks that each costs as much as the first.
+        // A first draft costs 0.8 of a token and each further one 0.45; the model thinks that the first is no dearer.
         let model = RoundCost { draft: 0.43, rest: 0.57, more: 0.8, row: 1.0 };
         let cost_of = |drafts| if drafts > 0.0 { 1.35 + 0.45 * drafts } else { 1.0 };
         let mut drafting = Drafting::new(4, 0.7);
