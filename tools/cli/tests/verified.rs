@@ -90,6 +90,13 @@ fn a_bench_with_exits_says_what_they_gain() {
     assert!(good["speedup"].as_f64() > Some(0.1), "measured: {good}");
     let modelled = |found: &Value| found["speedup_modelled"].as_f64().unwrap();
     assert!(modelled(&good) > 1.0 && modelled(&bad) < 1.0, "{good}\n{bad}");
+    assert!(off["is_profiled"].is_null() && good["is_profiled"] == false, "{off}\n{good}");
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("demo.profile.toml");
+    let profile = profile.to_str().unwrap();
+    let made = dynamax(&["profile", "-n", "16", "--threads", "1", "-o", profile]);
+    assert!(made.status.success(), "a profile of the demo");
+    assert_eq!(found(&["--exit", "verified", "--profile", profile])["is_profiled"], true);
 }
 
 #[test]
